@@ -1,0 +1,1 @@
+"""The event engine: stores, shard heads, consumer loop, relay, snapshots, replay, hash chain and proofs."""

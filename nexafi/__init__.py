@@ -1,0 +1,1 @@
+"""What every process of NexaFi shares: settings, telemetry, clock, health, HTTP problems."""

@@ -1,0 +1,113 @@
+"""Settings of every role, read from ``NEXAFI_*`` environment variables.
+
+One prefix, one class: a role that runs under ``./dev up``, in a container or in Kubernetes reads the
+same names. An address that is set replaces the embedded server of the local stack.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+#: Port offsets from ``port_base``; with the default base the services keep the ports in the documentation.
+PORT_OFFSETS: dict[str, int] = {
+    "gateway": 0,
+    "users": 1,
+    "ledger": 2,
+    "payments": 3,
+    "ai": 4,
+    "compliance": 5,
+    "notifications": 6,
+    "analytics": 7,
+    "credit": 8,
+    "documents": 9,
+    "open-banking": 10,
+    "auth": 11,
+    "integrations": 12,
+    "postgres": 432,
+    "valkey": 1379,
+    "kafka": 4092,
+    "kafka-controller": 4093,
+    "elasticsearch": 4200,
+}
+
+#: Shards (= Kafka partitions) of a service. Recorded in the store at the first start; another count is refused.
+DEFAULT_SHARDS: dict[str, int] = {"ledger": 8, "payments": 8, "payment-saga": 8}
+OTHER_SHARDS = 2
+
+
+class Settings(BaseSettings):
+    """All settings; ``NEXAFI_<NAME>`` in the environment overrides a default."""
+
+    model_config = SettingsConfigDict(env_prefix="NEXAFI_", env_nested_delimiter="__", extra="ignore")
+
+    # --- where things are
+    host: str = "127.0.0.1"
+    port_base: int = Field(default=5000, ge=1024, le=60000)
+    data_dir: Path = Path(".data")
+    database_url: str | None = None
+    kafka_bootstrap: str | None = None
+    redis_url: str | None = None
+    elasticsearch_url: str | None = None
+    service_urls: dict[str, str] = Field(default_factory=dict)  # query API of a service, when not local
+
+    # --- identity of this process
+    instance: str = "local"
+
+    # --- secrets; `./dev up` generates them into `data_dir/secrets.env`
+    hmac_key: SecretStr = SecretStr("development-only-key")
+
+    # --- sizes; every queue, batch and wait has a bound
+    shards: dict[str, int] = Field(default_factory=dict)
+    batch_max_records: int = 4000
+    batch_wait_ms: int = 5
+    snapshot_every: int = 100_000
+    reply_partitions: int = 4
+    max_body_bytes: int = 4 * 1024 * 1024
+    max_bulk_commands: int = 10_000
+
+    # --- telemetry
+    otlp_endpoint: str | None = None
+    trace_ratio: float = Field(default=0.01, ge=0, le=1)
+    log_level: str = "INFO"
+
+    def port(self, name: str) -> int:
+        """TCP port of a server or service on this machine."""
+        return self.port_base + PORT_OFFSETS[name]
+
+    def shard_count(self, service: str) -> int:
+        """Number of shards of ``service`` (1..1024)."""
+        return self.shards.get(service, DEFAULT_SHARDS.get(service, OTHER_SHARDS))
+
+    def service_url(self, name: str) -> str:
+        """Base URL of a service's query API."""
+        return self.service_urls.get(name, f"http://{self.host}:{self.port(name)}")
+
+    @property
+    def database(self) -> str:
+        """libpq URL of PostgreSQL (``postgresql://user[:password]@host:port/db``)."""
+        return self.database_url or f"postgresql://nexafi@{self.host}:{self.port('postgres')}/nexafi"
+
+    @property
+    def kafka(self) -> str:
+        """Kafka bootstrap servers."""
+        return self.kafka_bootstrap or f"{self.host}:{self.port('kafka')}"
+
+    @property
+    def redis(self) -> str:
+        """Valkey/Redis URL."""
+        return self.redis_url or f"redis://{self.host}:{self.port('valkey')}/0"
+
+    @property
+    def elasticsearch(self) -> str:
+        """Elasticsearch base URL."""
+        return self.elasticsearch_url or f"http://{self.host}:{self.port('elasticsearch')}"
+
+
+@lru_cache(maxsize=1)
+def get_settings() -> Settings:
+    """The settings of this process, read once."""
+    return Settings()

@@ -1,0 +1,1 @@
+"""Contracts that every context shares: money, envelopes, outcomes, problems."""
