@@ -21,12 +21,17 @@ Amount = Annotated[int, Field(strict=True, gt=0, le=MAX_AMOUNT)]
 #: A signed number of minor units.
 SignedAmount = Annotated[int, Field(strict=True, ge=-MAX_AMOUNT, le=MAX_AMOUNT)]
 #: A short code chosen by a caller: account codes, references.
-Code = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]*$")]
+Code = Annotated[
+    str, StringConstraints(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]*$")
+]
 #: Free text of a caller; control characters are refused.
 Text = Annotated[str, StringConstraints(max_length=1024, pattern=r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*$")]
 #: Flat metadata of a caller: at most 32 entries.
 Metadata = Annotated[
-    dict[Annotated[str, StringConstraints(min_length=1, max_length=64)], Annotated[str, StringConstraints(max_length=512)]],
+    dict[
+        Annotated[str, StringConstraints(min_length=1, max_length=64)],
+        Annotated[str, StringConstraints(max_length=512)],
+    ],
     Field(max_length=32),
 ]
 

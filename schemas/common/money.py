@@ -23,7 +23,11 @@ _TWO = (
 #: Assets that are not in ISO 4217, with the exponent of their smallest unit.
 REGISTERED_ASSETS: dict[str, int] = {"BTC": 8, "ETH": 18, "USDC": 6, "USDT": 6, "EURC": 6}
 EXPONENTS: dict[str, int] = (
-    dict.fromkeys(_ZERO, 0) | dict.fromkeys(_TWO, 2) | dict.fromkeys(_THREE, 3) | dict.fromkeys(_FOUR, 4) | REGISTERED_ASSETS
+    dict.fromkeys(_ZERO, 0)
+    | dict.fromkeys(_TWO, 2)
+    | dict.fromkeys(_THREE, 3)
+    | dict.fromkeys(_FOUR, 4)
+    | REGISTERED_ASSETS
 )
 
 

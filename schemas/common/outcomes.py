@@ -18,8 +18,12 @@ class CommandResult(Contract):
     outcome: Outcome
     service: str
     shard: int
-    position: int = Field(description="Position of the shard after the command; the source of the consistency token.")
-    result: dict[str, Any] = Field(default_factory=dict, description="Ids of what the command created, or the refusal.")
+    position: int = Field(
+        description="Position of the shard after the command; the source of the consistency token."
+    )
+    result: dict[str, Any] = Field(
+        default_factory=dict, description="Ids of what the command created, or the refusal."
+    )
     conflict: bool = Field(default=False, description="True when this id was used before with another body.")
 
 

@@ -20,7 +20,9 @@ class Problem(BaseModel):
     status: int = Field(ge=400, le=599)
     detail: str = ""
     instance: str | None = None
-    pointer: str | None = Field(default=None, description="JSON Pointer (RFC 6901) to the field, or a header's name.")
+    pointer: str | None = Field(
+        default=None, description="JSON Pointer (RFC 6901) to the field, or a header's name."
+    )
 
     def body(self) -> dict[str, Any]:
         """Members to send; absent ones are left out."""
