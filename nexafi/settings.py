@@ -32,6 +32,8 @@ PORT_OFFSETS: dict[str, int] = {
     "kafka": 4092,
     "kafka-controller": 4093,
     "elasticsearch": 4200,
+    "elasticsearch-transport": 4300,
+    "health": 900,  # of the first group of roles; the others follow
 }
 
 #: Shards (= Kafka partitions) of a service. Recorded in the store at the first start; another count is refused.
