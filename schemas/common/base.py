@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
@@ -61,3 +61,8 @@ class Event(Contract):
         """Canonical JSON bytes as stored and hashed: field order of the model, no spaces, no nulls dropped."""
         serializer: Any = self.__pydantic_serializer__
         return serializer.to_json(self)  # type: ignore[no-any-return]
+
+    @classmethod
+    def from_json(cls, data: bytes | str) -> Self:
+        """Read stored or received bytes as a tolerant reader: unknown fields are ignored at every depth."""
+        return cls.model_validate_json(data, extra="ignore")
