@@ -17,7 +17,9 @@ from typing import Any, Final
 Data = dict[str, Any]
 Step = Callable[[Data], Data]
 
-_VERSIONED: Final = re.compile(r"^(?P<name>[a-z][a-z0-9-]*(?:\.[a-z][a-z0-9-]*)+)\.v(?P<version>[1-9][0-9]*)$")
+_VERSIONED: Final = re.compile(
+    r"^(?P<name>[a-z][a-z0-9-]*(?:\.[a-z][a-z0-9-]*)+)\.v(?P<version>[1-9][0-9]*)$"
+)
 
 
 class UpcastError(ValueError):

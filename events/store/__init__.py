@@ -1,0 +1,1 @@
+"""The event store on PostgreSQL, standing on the ``eventsourcing`` library's recorders."""
