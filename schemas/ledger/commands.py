@@ -15,6 +15,7 @@ from schemas.common.base import (
     Id,
     Metadata,
     Micros,
+    Name,
     SignedAmount,
     Text,
 )
@@ -23,7 +24,10 @@ Side = Literal["debit", "credit"]
 
 
 class BalanceCondition(Contract):
-    """The entry's account must satisfy this *before* the transaction; measured on the account's normal side."""
+    """The entry's account must satisfy this *before* the transaction; measured on the account's normal side.
+
+    In a batch, before means after the transactions that precede it.
+    """
 
     balance: Literal["posted", "available"] = "available"
     at_least: SignedAmount | None = None
@@ -57,12 +61,16 @@ class CreateLedger(Command):
 
     TYPE: ClassVar[str] = "ledger.create-ledger.v1"
 
-    name: Annotated[str, Field(min_length=1, max_length=128)]
+    name: Name
     metadata: Metadata = Field(default_factory=dict)
 
 
 class OpenAccount(Command):
-    """Open an account. ``floor``/``ceiling`` bound its available balance on the normal side; ``floor=0`` forbids overdraft."""
+    """Open an account. Limits count on the normal side, in minor units; ``floor=0`` forbids overdraft.
+
+    ``floor`` bounds the available balance (posted minus what holds reserve); ``ceiling`` bounds the posted
+    balance plus what holds would still bring in.
+    """
 
     TYPE: ClassVar[str] = "ledger.open-account.v1"
 
