@@ -94,7 +94,10 @@ class PaymentFailed(Event):
 
 
 class RefundRequested(Event):
-    """A refund is reserved against what was captured; the saga moves the money."""
+    """A refund is reserved against what was captured; the saga moves the money.
+
+    It says all about the payment that a refund depends on, since a closed payment has left memory.
+    """
 
     TYPE: ClassVar[str] = "payments.refund-requested.v1"
 
@@ -102,6 +105,12 @@ class RefundRequested(Event):
     refund_id: str
     amount: int
     currency: str
+    ledger_id: str
+    payer_account_id: str
+    payee_account_id: str
+    captured: int = Field(description="What the payment moved.")
+    refunded: int = Field(description="What earlier refunds have given back.")
+    reserved: int = Field(description="What other refunds in flight will give back.")
     reason: str = ""
 
 
