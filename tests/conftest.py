@@ -1,0 +1,51 @@
+"""Fixtures that every test may use. Servers start once, and only when a test asks for them."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+
+import pytest
+
+from nexafi.settings import Settings
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whoever uses the servers carries the marker ``stack``, so that ``-m "not stack"`` needs none."""
+    for item in items:
+        if isinstance(item, pytest.Function) and "stack" in item.fixturenames:
+            item.add_marker("stack")
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[Settings]:
+    """Settings of four real servers: the shared ones when `nexafi teststack up` was run, else our own.
+
+    Several runs may share them: make a database (fixture ``database_url``), topics and indexes with names
+    of your own, and never rely on one being absent.
+    """
+    from cli.stack import testing
+
+    shared = testing.running_shared()
+    if shared is not None:
+        yield shared.settings
+        return
+    own = testing.start_servers()
+    try:
+        yield own.settings
+    finally:
+        own.stop()
+        testing.remove(own)
+
+
+@pytest.fixture
+def database_url(stack: Settings) -> Iterator[str]:
+    """libpq URL of an empty database that is only this test's."""
+    import psycopg
+
+    name = f"t_{secrets.token_hex(6)}"
+    with psycopg.connect(stack.database, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    yield f"{stack.database.rpartition('/')[0]}/{name}"
+    with psycopg.connect(stack.database, autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
