@@ -13,7 +13,6 @@ import contextlib
 import os
 import socket
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
-from itertools import count
 from typing import Any, Final
 
 import orjson
@@ -43,12 +42,23 @@ _BODYLESS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 #: A refused body is read and dropped up to here, so that the client gets to see the refusal.
 _LINGER_BYTES: Final = 16 * 1024 * 1024
 _LINGER_S: Final = 2.0
+_CORRELATION: Final = "nexafi.correlation"
 
 log = structlog.get_logger("nexafi.http")
 
 
 class _BodyTooLargeError(Exception):
     """A streamed body passed the bound while the application was reading it."""
+
+
+def unexpected(scope: Scope) -> ProblemError:
+    """The problem for an error that nobody foresaw; the same correlation id for the whole request."""
+    correlation = scope.setdefault(_CORRELATION, os.urandom(12).hex())
+    return ProblemError(
+        "internal-error",
+        "The error was recorded; name the correlation id when you ask about it.",
+        extra={"correlation_id": correlation},
+    )
 
 
 class Shell:
@@ -59,8 +69,6 @@ class Shell:
         self.ctx = ctx
         self.limits = limits
         self.open_requests = 0
-        self._prefix = os.urandom(6).hex()
-        self._count = count(1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI entry."""
@@ -95,11 +103,25 @@ class Shell:
                 length = value
                 break
         if length is None:
-            await self._run(scope, _Counted(receive, limit), send)
+            await self._streamed(scope, receive, send)
         elif length.isdigit() and int(length[:20]) <= limit:
             await self._run(scope, receive, send)  # the server hands over no more than was announced
         else:
             await _refuse_large(receive, send, limit)
+
+    async def _streamed(self, scope: Scope, receive: Receive, send: Send) -> None:
+        counted = _Counted(receive, self.limits.max_body_bytes)
+        started = False
+
+        async def unless_exceeded(message: MutableMapping[str, Any]) -> None:
+            nonlocal started
+            if started or not counted.exceeded:  # whatever the application makes of it, the answer is 413
+                started = True
+                await send(message)
+
+        await self._run(scope, counted, unless_exceeded)
+        if counted.exceeded and not started:
+            await _refuse_large(receive, send, self.limits.max_body_bytes)
 
     async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = False
@@ -115,27 +137,17 @@ class Shell:
             if started:
                 raise
             await send_problem(send, problem)
-        except _BodyTooLargeError:
-            if not started:
-                await _refuse_large(receive, send, self.limits.max_body_bytes)
-        except ClientDisconnect:
-            return  # nobody is there to be answered
+        except (ClientDisconnect, _BodyTooLargeError):
+            return  # nobody is there to be answered, or the answer follows
         except Exception as error:  # noqa: BLE001 - the last layer: whatever it is becomes a problem
             await self._unexpected(error, scope, send, started=started)
 
     async def _unexpected(self, error: Exception, scope: Scope, send: Send, *, started: bool) -> None:
-        correlation = f"{self._prefix}{next(self._count):x}"
+        problem = unexpected(scope)
         route = scope.get("nexafi.route") or getattr(scope.get("route"), "path", "")
-        log.error("unexpected error", correlation_id=correlation, route=route, exc_info=error)
+        log.error("unexpected error", correlation_id=scope[_CORRELATION], route=route, exc_info=error)
         if not started:
-            await send_problem(
-                send,
-                ProblemError(
-                    "internal-error",
-                    "The error was recorded; name the correlation id when you ask about it.",
-                    extra={"correlation_id": correlation},
-                ),
-            )
+            await send_problem(send, problem)
 
     async def _own(self, path: str, method: str, send: Send) -> None:
         if method not in {"GET", "HEAD"}:
@@ -154,11 +166,15 @@ class _Counted:
         self.receive = receive
         self.left = limit
 
+    @property
+    def exceeded(self) -> bool:
+        return self.left < 0
+
     async def __call__(self) -> MutableMapping[str, Any]:
         message = await self.receive()
         if message["type"] == "http.request":
             self.left -= len(message.get("body", b""))
-            if self.left < 0:
+            if self.exceeded:
                 raise _BodyTooLargeError
         return message
 
@@ -202,7 +218,7 @@ async def _refuse_large(receive: Receive, send: Send, limit: int) -> None:
     await send({"type": "http.response.start", "status": 413, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": True})
     dropped = 0
-    with contextlib.suppress(TimeoutError, ClientDisconnect, _BodyTooLargeError):
+    with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_LINGER_S):
             while dropped < _LINGER_BYTES:
                 message = await receive()
@@ -223,6 +239,13 @@ def install_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(ProblemError, _on_problem)
     app.add_exception_handler(RequestValidationError, _on_validation)
     app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(
+        Exception, _on_unexpected
+    )  # Starlette answers with it, then raises to the shell
+
+
+async def _on_unexpected(request: Request, _error: Exception) -> Response:
+    return problem_response(unexpected(request.scope))
 
 
 async def _on_problem(_request: Request, error: Exception) -> Response:
