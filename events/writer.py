@@ -1,0 +1,446 @@
+"""The writer of a service's shards: decide, append, answer. One instance per process, any number of shards.
+
+Depth-one pipelining: while batch k commits in the writer thread, batch k+1 is decided. Anything but a
+confirmed commit throws away memory and every undecided or pipelined batch, and acquires the shards again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any, Generic, TypeAlias, TypeVar
+
+import orjson
+import psycopg
+import structlog
+from aiokafka import ConsumerRecord
+from psycopg_pool import PoolTimeout
+
+from events.codec import BadRecord, CommandCodec, Unit, dead_letter, due_unit
+from events.decider import Decider, EventMeta, InvariantViolationError, Rejected
+from events.deciding import Answer, Outgoing, ShardBatch, ShardRuntime
+from events.errors import (
+    AppendDataError,
+    ClaimConflictError,
+    FencedError,
+    UnknownCommandError,
+    UnknownCommitError,
+    UnreadableRecordError,
+)
+from events.loading import EventDecoder, load_shard, read_stream
+from events.store import reading
+from events.store.append import ShardAppend
+from events.store.heads import Head, acquire, read_heads
+from events.store.recorder import ShardRecorder
+from nexafi.role import Health
+from nexafi.settings import Settings
+from schemas.common.base import Event
+
+S = TypeVar("S")
+log = structlog.get_logger(__name__)
+
+Record: TypeAlias = "ConsumerRecord[bytes, bytes]"
+Item = Unit | BadRecord
+#: Deadlines acted on before one batch.
+MAX_DUE = 500
+#: Seconds to wait for a commit whose batch is being discarded; its row lock then decides.
+DISCARD_WAIT_S = 5.0
+#: Claim losers and poisoned commands remembered between a discard and the second reading of their records.
+MAX_REMEMBERED = 100_000
+REACQUIRE_ATTEMPTS = 120
+
+
+@dataclass
+class Committed:
+    """What a committed batch gives to the outside: events to publish and answers to send."""
+
+    outgoing: dict[int, list[Outgoing]]
+    history: dict[int, str]
+    replies: list[tuple[str, dict[str, Any]]]
+
+
+@dataclass
+class WriterStats:
+    """Counters of a writer, read by metrics and the benchmark."""
+
+    batches: int = 0
+    commands: int = 0
+    events: int = 0
+    duplicates: int = 0
+    dead_letters: int = 0
+    recoveries: int = 0
+    fenced: int = 0
+    commit_s: float = 0.0
+    decide_s: float = 0.0
+    lookup_s: float = 0.0
+
+
+@dataclass
+class _InFlight:
+    task: asyncio.Task[None]
+    answers: dict[bytes, Answer]
+    outgoing: dict[int, list[Outgoing]]
+    units: list[Item]
+
+
+#: Errors after which memory is discarded and the shards are acquired again.
+_UNCONFIRMED = (UnknownCommitError, AppendDataError, ClaimConflictError, FencedError, psycopg.Error)
+
+
+class ShardsLostError(Exception):
+    """Some shards are not this writer's any more; its consumer must stop feeding them."""
+
+    def __init__(self, shards: Iterable[int]) -> None:
+        self.shards = sorted(shards)
+        super().__init__(f"lost shards {self.shards}")
+
+
+class Writer(Generic[S]):
+    """Owns shards of one service. All methods run in one event loop; blocking work in two threads."""
+
+    def __init__(
+        self,
+        decider: Decider[S],
+        recorder: ShardRecorder,
+        settings: Settings,
+        *,
+        owner: str,
+        health: Health,
+        publish: Callable[[Committed], None],
+        clock: Callable[[], int] = lambda: time.time_ns() // 1000,
+    ) -> None:
+        self.decider = decider
+        self.recorder = recorder
+        self.settings = settings
+        self.owner = owner
+        self.health = health
+        self.shards: dict[int, ShardRuntime[S]] = {}
+        self.lock = asyncio.Lock()
+        self.stats = WriterStats()
+        self._publish = publish
+        self._clock = clock
+        self._codec = CommandCodec(decider.service, decider.commands)
+        self._hmac_key = settings.hmac_key.get_secret_value().encode()
+        self._threads = ThreadPoolExecutor(3, thread_name_prefix=f"{decider.service}-store")
+        self._in_flight: _InFlight | None = None
+        self._waiting: dict[int, str] = {}  # shards that wait for newer code, and for which command
+        self._bound = settings.batch_max_records
+        self._claim_losers: set[str] = set()
+        self._poison: dict[tuple[int, int, int], Exception] = {}
+        self._decoder: EventDecoder[S] = EventDecoder(decider)
+
+    # ------------------------------------------------------------------ ownership
+
+    async def take(self, shards: Sequence[int]) -> list[Head]:
+        """Acquire shards and load their state. Call before reading anything from them."""
+        heads: list[Head] = await self._run(acquire, self.recorder, shards, self.owner)
+        for head in heads:
+            loaded = await self._run(load_shard, self.recorder, self.decider, head)
+            self.shards[head.shard] = ShardRuntime.of(head, loaded.state, loaded.snapshot_position)
+        return heads
+
+    async def drop(self, shards: Iterable[int]) -> None:
+        """Forget shards after the batch in flight has ended."""
+        try:
+            await self._settle()
+        except _UNCONFIRMED as error:
+            log.warning("a batch in flight did not commit while shards were given up", error=str(error))
+        for shard in shards:
+            self.shards.pop(shard, None)
+
+    async def close(self) -> None:
+        """End: wait for the batch in flight, release threads."""
+        await self.drop(list(self.shards))
+        self._threads.shutdown(wait=True)
+
+    # ------------------------------------------------------------------ batches
+
+    async def process(self, records: Sequence[Record]) -> dict[int, int]:
+        """Decide and append records. Returns ``{}``, or the offsets to seek to when batches were discarded.
+
+        Raises :class:`ShardsLostError` when another owner has taken shards.
+        """
+        items = self._read(records)
+        try:
+            while items:
+                bound = self._bound
+                await self._step(items[:bound])
+                items = items[bound:]
+                if self._bound < self.settings.batch_max_records:
+                    # Looking for the one bad command among halves: one batch at a time, growing again.
+                    await self._settle()
+                    self._bound = min(self.settings.batch_max_records, bound * 2)
+            return {}
+        except _UNCONFIRMED as error:
+            return await self._recover(error)
+
+    async def run_due(self) -> dict[int, int]:
+        """Act on deadlines that have passed, when no records came to do it on the way."""
+        now = self._clock()
+        if all((due := self.decider.next_due(r.state)) is None or due > now for r in self.shards.values()):
+            return {}
+        try:
+            await self._step([])
+            return {}
+        except _UNCONFIRMED as error:
+            return await self._recover(error)
+
+    async def settle(self) -> dict[int, int]:
+        """Wait for the batch in flight; recover when it failed."""
+        try:
+            await self._settle()
+            return {}
+        except _UNCONFIRMED as error:
+            return await self._recover(error)
+
+    @property
+    def finished(self) -> bool:
+        """Whether a batch in flight has ended and nobody has looked at its outcome."""
+        return self._in_flight is not None and self._in_flight.task.done()
+
+    def _read(self, records: Sequence[Record]) -> list[Item]:
+        items: list[Item] = []
+        for record in records:
+            runtime = self.shards.get(record.partition)
+            # Never test offsets for equality: transaction markers leave holes.
+            if runtime is None or record.offset < runtime.offset or record.partition in self._waiting:
+                continue
+            try:
+                items.extend(self._codec.decode(record))
+            except UnreadableRecordError as error:
+                items.append(BadRecord(record.partition, record.offset, record, error))
+            except UnknownCommandError as error:
+                self._waiting[record.partition] = str(error)
+                self.health.bad(
+                    f"{self.decider.service}/{record.partition}", f"waits for newer code: {error}"
+                )
+                log.error("shard waits for newer code", service=self.decider.service, shard=record.partition)
+        return items
+
+    async def _step(self, items: list[Item]) -> None:
+        known = await self._known_answers(items)
+        started = time.perf_counter()
+        batches = await self._decide(items, known)
+        self.stats.decide_s += time.perf_counter() - started
+        await self._settle()
+        if batches:
+            self._begin_commit(batches, items)
+
+    async def _known_answers(self, items: Sequence[Item]) -> dict[bytes, Answer]:
+        """Answers of commands that were decided before: in the batch in flight or in the table."""
+        flying = self._in_flight.answers if self._in_flight is not None else {}
+        known: dict[bytes, Answer] = {}
+        asked: list[bytes] = []
+        for item in items:
+            if isinstance(item, Unit):
+                key = item.id_bytes
+                answer = flying.get(key)
+                if answer is None:
+                    asked.append(key)
+                else:
+                    known[key] = answer
+        if asked:
+            started = time.perf_counter()
+            rows = await self._run(reading.results, self.recorder, asked)
+            self.stats.lookup_s += time.perf_counter() - started
+            for key, row in rows.items():
+                known[key] = Answer(
+                    bytes(row.request_hash), row.outcome, row.position, orjson.loads(row.result)
+                )
+        return known
+
+    async def _decide(self, items: Sequence[Item], known: dict[bytes, Answer]) -> list[ShardBatch[S]]:
+        now = self._clock()
+        causes: dict[int, int] = {}
+        touched = set()
+        for item in items:
+            touched.add(item.shard)
+            if isinstance(item, Unit) and item.envelope.time_us:
+                causes[item.shard] = max(causes.get(item.shard, 0), item.envelope.time_us + 1)
+        batches: dict[int, ShardBatch[S]] = {}
+        for shard, runtime in self.shards.items():
+            due = self.decider.next_due(runtime.state)
+            if shard in touched or (due is not None and due <= now):
+                batch = ShardBatch(self.decider, runtime, max(now, causes.get(shard, 0)), self._hmac_key)
+                batches[shard] = batch
+                if due is not None and due <= batch.now_us:
+                    await self._decide_due(batch)
+        for item in items:
+            batch = batches[item.shard]
+            if isinstance(item, BadRecord):
+                batch.set_aside(dead_letter(item.record, item.error), None)
+                batch.pass_offset(item.offset)
+                self.stats.dead_letters += 1
+                continue
+            answer = known.get(item.id_bytes) or batch.answers.get(item.id_bytes)
+            if answer is not None:
+                self.stats.duplicates += 1
+                batch.duplicate(item, answer)
+            else:
+                self.stats.commands += 1
+                if self.decider.needs(item.command, batch.runtime.state):
+                    await self._hydrate(batch, item)
+                self._decide_new(batch, item)
+            if item.ends_record:
+                batch.pass_offset(item.offset)
+        return [b for b in batches.values() if not b.empty]
+
+    def _decide_new(self, batch: ShardBatch[S], unit: Unit) -> None:
+        record = unit.record
+        assert record is not None
+        if self._claim_losers and unit.envelope.id in self._claim_losers:
+            self._claim_losers.discard(unit.envelope.id)
+            batch.refuse(unit, Rejected("already-claimed", "a value that must be unique is taken"))
+            return
+        try:
+            if (
+                self._poison
+                and (poison := self._poison.pop((unit.shard, unit.offset, unit.item), None)) is not None
+            ):
+                raise poison
+            batch.decide(unit)
+        except (
+            AppendDataError,
+            InvariantViolationError,
+            ArithmeticError,
+            LookupError,
+            TypeError,
+            ValueError,
+        ) as error:
+            # decide() is pure and check_events() comes before evolve(): nothing has changed, only this command is bad.
+            log.exception("command set aside", service=self.decider.service, command=unit.envelope.id)
+            batch.set_aside(dead_letter(record, error, item=unit.item, command_id=unit.envelope.id), unit)
+            self.stats.dead_letters += 1
+
+    async def _decide_due(self, batch: ShardBatch[S]) -> None:
+        runtime = batch.runtime
+        for due in self.decider.due(runtime.state, batch.now_us, MAX_DUE):
+            if due.command_id in runtime.refused_due:
+                continue
+            unit = due_unit(runtime.shard, due, batch.now_us, self.decider.service)
+            before = len(batch.rows)
+            if self.decider.needs(unit.command, runtime.state):
+                await self._hydrate(batch, unit)
+            batch.decide(unit)
+            if len(batch.rows) == before:
+                runtime.refused_due.add(
+                    due.command_id
+                )  # a deadline that changes nothing would come back for ever
+
+    async def _hydrate(self, batch: ShardBatch[S], unit: Unit) -> None:
+        """Give the domain the closed streams that it asks for: committed, in flight and in this batch."""
+        for stream in self.decider.needs(unit.command, batch.runtime.state):
+            flying = (
+                self._in_flight.outgoing.get(batch.runtime.shard, []) if self._in_flight is not None else []
+            )
+            history: list[tuple[Event, EventMeta]] = await self._run(
+                read_stream, self.recorder, self.decider, stream
+            )
+            seen = history[-1][1].version if history else 0
+            for out in (*flying, *batch.outgoing):
+                if out.stream == stream and out.version > seen:
+                    event = self._decoder.decode(out.topic, out.state)
+                    if event is not None:
+                        history.append((event, out.meta()))
+                        seen = out.version
+            if history:
+                self.decider.hydrate(batch.runtime.state, stream, history)
+
+    # ------------------------------------------------------------------ commit
+
+    def _begin_commit(self, batches: Sequence[ShardBatch[S]], items: list[Item]) -> None:
+        appends = [b.finish(self.settings.snapshot_every) for b in batches]
+        answers: dict[bytes, Answer] = {}
+        for b in batches:
+            answers.update(b.answers)
+        task = asyncio.create_task(self._commit(batches, appends))
+        self._in_flight = _InFlight(task, answers, {b.runtime.shard: b.outgoing for b in batches}, items)
+
+    async def _commit(self, batches: Sequence[ShardBatch[S]], appends: Sequence[ShardAppend]) -> None:
+        started = time.perf_counter()
+        await self._run(self.recorder.append, appends)
+        self.stats.commit_s += time.perf_counter() - started
+        self.stats.batches += 1
+        self.stats.events += sum(len(a.rows) for a in appends)
+        self._publish(
+            Committed(
+                {b.runtime.shard: b.outgoing for b in batches if b.outgoing},
+                {b.runtime.shard: b.runtime.history for b in batches},
+                [r for b in batches for r in b.replies],
+            )
+        )
+        for b, a in zip(batches, appends, strict=True):
+            if b.snapshot is not None:
+                digest = sha256(b.snapshot).digest()
+                snapshot = reading.Snapshot(
+                    a.shard, a.next_position - 1, self.decider.state_version, digest, a.chain_hash, b.snapshot
+                )
+                await self._run(reading.save_snapshot, self.recorder, snapshot)
+
+    async def _settle(self) -> None:
+        if self._in_flight is not None:
+            flight = self._in_flight
+            try:
+                await flight.task
+            except AppendDataError as error:
+                self._halve(flight.units, error)
+                raise
+            finally:
+                self._in_flight = None
+
+    def _halve(self, items: list[Item], error: AppendDataError) -> None:
+        """Read smaller batches next time; a batch of one is the bad command itself."""
+        if len(items) > 1:
+            self._bound = max(1, len(items) // 2)
+        elif items and isinstance(items[0], Unit) and len(self._poison) < MAX_REMEMBERED:
+            unit = items[0]
+            self._poison[unit.shard, unit.offset, unit.item] = error
+
+    # ------------------------------------------------------------------ recovery
+
+    async def _recover(self, error: Exception) -> dict[int, int]:
+        """Discard memory; waiting for the row locks settles what happened. Returns where to read on."""
+        self.stats.recoveries += 1
+        log.warning(
+            "batch not confirmed: acquiring again", service=self.decider.service, error=str(error)[:500]
+        )
+        if isinstance(error, ClaimConflictError) and len(self._claim_losers) < MAX_REMEMBERED:
+            self._claim_losers |= error.owners
+        if self._in_flight is not None:
+            flight, self._in_flight = self._in_flight, None
+            await asyncio.wait([flight.task], timeout=DISCARD_WAIT_S)
+            flight.task.cancel()
+        mine = {s: r.epoch for s, r in self.shards.items()}
+        self.shards.clear()
+        for attempt in range(1, REACQUIRE_ATTEMPTS + 1):
+            try:
+                return await self._reacquire(mine)
+            except (psycopg.Error, PoolTimeout) as failure:
+                self.health.bad(f"{self.decider.service}/store", f"the database is away: {failure}")
+                log.warning("database away; trying again", service=self.decider.service, attempt=attempt)
+                await asyncio.sleep(min(2.0, 0.1 * attempt))
+        raise ShardsLostError(mine)
+
+    async def _reacquire(self, mine: dict[int, int]) -> dict[int, int]:
+        heads = await self._run(read_heads, self.recorder)
+        lost = sorted(h.shard for h in heads if h.shard in mine and h.epoch != mine[h.shard])
+        if keep := [s for s in mine if s not in lost]:
+            for head in await self.take(keep):
+                if head.epoch != mine[head.shard] + 1:
+                    lost.append(head.shard)  # somebody came between the look and the bump
+                    self.shards.pop(head.shard, None)
+        self.health.ok(f"{self.decider.service}/store")
+        if lost:
+            self.stats.fenced += len(lost)
+            log.error(
+                "fenced: another owner has taken these shards", service=self.decider.service, shards=lost
+            )
+            raise ShardsLostError(lost)
+        return {s: r.offset for s, r in self.shards.items()}
+
+    async def _run(self, function: Callable[..., Any], *args: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function, *args)
