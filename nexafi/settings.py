@@ -44,37 +44,59 @@ OTHER_SHARDS = 2
 class Settings(BaseSettings):
     """All settings; ``NEXAFI_<NAME>`` in the environment overrides a default."""
 
-    model_config = SettingsConfigDict(env_prefix="NEXAFI_", env_nested_delimiter="__", extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="NEXAFI_", env_nested_delimiter="__", extra="ignore", use_attribute_docstrings=True
+    )
 
     # --- where things are
     host: str = "127.0.0.1"
+    """Address on which this process listens, and where the servers of the local stack are."""
     port_base: int = Field(default=5000, ge=1024, le=60000)
+    """First port; every server and service has a fixed offset from it. Another base, another stack beside this one."""
     data_dir: Path = Path(".data")
+    """Folder of the local stack: data of its servers, logs, generated secrets."""
     database_url: str | None = None
+    """PostgreSQL (`postgresql://user:password@host:port/database`); absent: the embedded server."""
     kafka_bootstrap: str | None = None
+    """Kafka bootstrap servers (`host:port,host:port`); absent: the embedded broker."""
     redis_url: str | None = None
+    """Valkey or Redis (`redis://host:port/0`); absent: the embedded server."""
     elasticsearch_url: str | None = None
-    service_urls: dict[str, str] = Field(default_factory=dict)  # query API of a service, when not local
+    """Elasticsearch 8 (`http://host:port`); absent: the embedded server."""
+    service_urls: dict[str, str] = Field(default_factory=dict)
+    """Base URL of each service's query API, as JSON, for services that are not on `host`."""
 
     # --- identity of this process
     instance: str = "local"
+    """Name of this process among its kind; a writer's static membership and a gateway's reply partition follow from it."""
 
     # --- secrets; `./dev up` generates them into `data_dir/secrets.env`
     hmac_key: SecretStr = SecretStr("development-only-key")
+    """Secret key of request hashes, claims and operation ids. The same for every role of an installation."""
 
     # --- sizes; every queue, batch and wait has a bound
     shards: dict[str, int] = Field(default_factory=dict)
+    """Shards of a service, as JSON (`{"ledger": 64}`). Fixed when the store is made; another count is refused."""
     batch_max_records: int = 4000
+    """Most commands that one append commits together."""
     batch_wait_ms: int = 5
+    """How long a writer waits for a batch to fill, in milliseconds."""
     snapshot_every: int = 100_000
+    """Events of a shard between two snapshots."""
     reply_partitions: int = 4
+    """Partitions of `nexafi.replies`; at least as many as gateways."""
     max_body_bytes: int = 4 * 1024 * 1024
+    """Largest request body that the gateway reads."""
     max_bulk_commands: int = 10_000
+    """Most commands in one bulk request."""
 
     # --- telemetry
     otlp_endpoint: str | None = None
+    """OpenTelemetry collector (OTLP over HTTP); absent: nothing is exported."""
     trace_ratio: float = Field(default=0.01, ge=0, le=1)
+    """Share of requests that are traced when the caller has not decided."""
     log_level: str = "INFO"
+    """Least severe level that is logged."""
 
     def port(self, name: str) -> int:
         """TCP port of a server or service on this machine."""
