@@ -10,6 +10,7 @@ import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from types import ModuleType
 
 import schemas
 from schemas.common.base import Command, Event
@@ -22,7 +23,8 @@ class ServiceContracts:
 
     service: str
     context: str
-    summary: str
+    commands_about: str
+    events_about: str
     commands: Mapping[str, type[Command]]
     events: Mapping[str, type[Event]]
 
@@ -50,6 +52,10 @@ def all_events() -> dict[str, type[Event]]:
     return {type_: model for each in catalog().values() for type_, model in each.events.items()}
 
 
+def _about(module: ModuleType) -> str:
+    return (module.__doc__ or "").strip().splitlines()[0]
+
+
 def _context(name: str) -> ServiceContracts | None:
     try:
         commands = importlib.import_module(f"schemas.{name}.commands")
@@ -65,11 +71,11 @@ def _context(name: str) -> ServiceContracts | None:
     written_by_engine: dict[str, type[Event]] = {f"{service}.{CommandRefused.TYPE}": CommandRefused}
     if name == "sagas":
         written_by_engine[f"{service}.{CommandIssued.TYPE}"] = CommandIssued
-    summary = (commands.__doc__ or "").strip().splitlines()[0]
     return ServiceContracts(
         service,
         name,
-        summary,
+        _about(commands),
+        _about(events),
         dict(sorted(commands.COMMANDS.items())),
         dict(sorted((events.EVENTS | written_by_engine).items())),
     )

@@ -49,11 +49,11 @@ class UnknownKeywordError(ValueError):
 
 def breaking(kind: str, old: Schema, new: Schema) -> list[str]:
     """Sentences that say what breaks between two schemas of one type; empty when every change is an addition."""
-    found = list(_narrowed(_resolved(old), _resolved(new), "", closed=kind == "commands"))
+    found = list(_narrowed(_resolved(old), _resolved(new), ""))
     if kind != "commands":
         found += [
             f"{sentence} (for readers of the old version)"
-            for sentence in _narrowed(_resolved(new), _resolved(old), "", closed=False, readers=True)
+            for sentence in _narrowed(_resolved(new), _resolved(old), "", readers=True)
         ]
         found += list(_other_default(_resolved(old), _resolved(new), ""))
     return list(dict.fromkeys(found))
@@ -82,14 +82,14 @@ def _resolved(schema: Schema, defs: Schema | None = None, path: tuple[str, ...] 
     return out
 
 
-def _narrowed(old: Schema, new: Schema, at: str, *, closed: bool, readers: bool = False) -> Iterator[str]:
+def _narrowed(old: Schema, new: Schema, at: str, *, readers: bool = False) -> Iterator[str]:
     """What ``old`` accepts and ``new`` does not. ``readers``: ``new`` is the older side, so fields may be unknown."""
     where = at or "/"
     branches = old.get("anyOf")
     if branches is not None or "anyOf" in new:
         choices = new.get("anyOf", [new])
         for branch in branches or [old]:
-            attempts = [list(_narrowed(branch, c, at, closed=closed, readers=readers)) for c in choices]
+            attempts = [list(_narrowed(branch, c, at, readers=readers)) for c in choices]
             if all(attempts):
                 # The choice that comes nearest says best what is wrong.
                 yield from min(attempts, key=len)
@@ -99,7 +99,7 @@ def _narrowed(old: Schema, new: Schema, at: str, *, closed: bool, readers: bool 
         return
     yield from _values(old, new, where)
     yield from _bounds(old, new, where)
-    yield from _members(old, new, at, closed=closed, readers=readers)
+    yield from _members(old, new, at, readers=readers)
 
 
 def _types(schema: Schema) -> set[str]:
@@ -136,23 +136,25 @@ def _bounds(old: Schema, new: Schema, where: str) -> Iterator[str]:
             yield f"{where}: {keyword} {old.get(keyword)} became {new[keyword]}"
 
 
-def _members(old: Schema, new: Schema, at: str, *, closed: bool, readers: bool) -> Iterator[str]:
+def _members(old: Schema, new: Schema, at: str, *, readers: bool) -> Iterator[str]:
     before, after = old.get("properties", {}), new.get("properties", {})
     for name, schema in before.items():
         if name in after:
-            yield from _narrowed(schema, after[name], f"{at}/{name}", closed=closed, readers=readers)
+            yield from _narrowed(schema, after[name], f"{at}/{name}", readers=readers)
         elif not readers:
             yield f"{at}/{name}: was removed"
     for name in new.get("required", []):
         if name not in old.get("required", []):
-            yield f"{at}/{name}: became required" if not readers else f"{at}/{name}: is no longer always there"
+            yield (
+                f"{at}/{name}: became required" if not readers else f"{at}/{name}: is no longer always there"
+            )
     if old.get("additionalProperties", True) is not False and new.get("additionalProperties") is False:
         yield f"{at or '/'}: unknown fields are no longer allowed"
     for keyword in ("additionalProperties", "propertyNames", "items"):
         mine, theirs = old.get(keyword), new.get(keyword)
         if isinstance(theirs, dict):
             inner = mine if isinstance(mine, dict) else {}
-            yield from _narrowed(inner, theirs, f"{at}/*", closed=closed, readers=readers)
+            yield from _narrowed(inner, theirs, f"{at}/*", readers=readers)
     if new.get("patternProperties", {}) != old.get("patternProperties", {}):
         yield f"{at or '/'}: patternProperties changed"
 

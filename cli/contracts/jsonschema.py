@@ -33,7 +33,7 @@ COMMON_COMMANDS: dict[str, type[BaseModel]] = {Bulk.TYPE: Bulk}
 class _Plain(GenerateJsonSchema):
     """Without a title that only repeats a field's name."""
 
-    def field_title_should_be_set(self, schema: Any) -> bool:
+    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002 - a hook of pydantic
         return False
 
 
