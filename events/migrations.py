@@ -62,3 +62,14 @@ def _migrate_store(conn: psycopg.Connection[tuple[object, ...]], service: str, s
             (shard, history, GENESIS),
         )
         conn.execute(f'INSERT INTO "{s}".relay_marks (shard) VALUES (%s) ON CONFLICT DO NOTHING', (shard,))
+
+
+def recorded_shards(settings: Settings, service: str) -> int:
+    """The number of shards that the store was made with."""
+    with psycopg.connect(settings.database) as conn:
+        row = conn.execute(
+            f"SELECT value FROM \"{schema_name(service)}\".meta WHERE key = 'shards'"
+        ).fetchone()
+    if row is None:
+        raise ShardCountError(f"store {service} is not migrated")
+    return int(row[0])

@@ -65,3 +65,16 @@ async def ensure_topics(
         return missing
     finally:
         await admin.close()
+
+
+async def check_partitions(settings: Settings, topic: str, expected: int) -> None:
+    """Refuse a topic whose partition count is not the recorded number of shards."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka)
+    await admin.start()
+    try:
+        described = await admin.describe_topics([topic])
+    finally:
+        await admin.close()
+    count = len(described[0]["partitions"])
+    if count != expected:
+        raise ShardCountError(f"topic {topic} has {count} partitions, its store has {expected} shards")

@@ -1,0 +1,393 @@
+"""A service's writer role: FastStream batch subscriber -> :class:`Writer` -> relay and replies.
+
+FastStream owns the consumer's life; where to read from is decided by ``shard_head`` alone, so no offset is
+ever committed to Kafka.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable
+from typing import Any, Final, TypeVar
+
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from faststream import AckPolicy
+from faststream.kafka import KafkaBroker
+from faststream.kafka import KafkaMessage as Message
+from faststream.kafka.annotations import KafkaMessage
+from faststream.kafka.message import FAKE_CONSUMER
+
+from events.decider import Decider
+from events.errors import EngineError, HistoryGapError
+from events.migrations import recorded_shards
+from events.producer import new_producer
+from events.relay import Relay
+from events.replies import ReplySender
+from events.store.heads import clock_offset_us
+from events.store.recorder import ShardRecorder, open_datastore
+from events.topics import check_partitions, commands_topic
+from events.watchdog import Watchdog
+from events.writer import Committed, ShardsLostError, Writer
+from nexafi.role import RoleContext
+
+S = TypeVar("S")
+log = structlog.get_logger(__name__)
+
+TICK_S: Final = 0.02
+TAKEOVER_RETRY_S: Final = 1.0
+MAX_CLOCK_OFFSET_US: Final = 5_000_000
+#: FastStream's batch subscriber sleeps this long after an empty poll; ours never returns empty (see _patient).
+POLL_MS: Final = 500
+
+
+async def run_writer(ctx: RoleContext, decider: Decider[S]) -> None:
+    """Run the writer of a service until ``ctx.stop`` is set, then drain."""
+    await WriterService(ctx, decider).run()
+
+
+class WriterService:
+    """One process's share of a service's shards."""
+
+    def __init__(self, ctx: RoleContext, decider: Decider[Any]) -> None:
+        self.ctx = ctx
+        self.service = decider.service
+        settings = ctx.settings
+        self.recorder = ShardRecorder(
+            open_datastore(settings.database, self.service, pool_size=3), service=self.service
+        )
+        # linger 0: a batch of commands is one batch of events; waiting longer only adds latency.
+        self.producer = new_producer(settings, f"{self.service}-relay")
+        self.relay = Relay(self.recorder, self.producer, ctx.health)
+        self.replies = ReplySender(self.producer)
+        owner = f"{settings.instance}/{time.time_ns()}"
+        self.writer: Writer[Any] = Writer(
+            decider, self.recorder, settings, owner=owner, health=ctx.health, publish=self._published
+        )
+        self.broker = KafkaBroker(
+            settings.kafka, client_id=f"{self.service}-{settings.instance}", logger=None
+        )
+        self._subscriber: Any = None
+        self._takeovers: dict[int, asyncio.Task[None]] = {}
+        self._assigned: set[TopicPartition] = set()
+        self.watchdog = Watchdog(self.service, ctx.health)
+
+    # ------------------------------------------------------------------ life
+
+    async def run(self) -> None:
+        """Connect, consume, drain."""
+        health, name = self.ctx.health, f"{self.service}/writer"
+        health.expect(name)
+        shards = await asyncio.to_thread(recorded_shards, self.ctx.settings, self.service)
+        await check_partitions(self.ctx.settings, commands_topic(self.service), shards)
+        await self.producer.start()
+        self._subscribe()
+        await self.broker.start()
+        ticker = asyncio.create_task(self._tick())
+        guard = asyncio.create_task(self._guard())
+        stop = asyncio.create_task(self.ctx.stop.wait())
+        try:
+            done, _ = await asyncio.wait([stop, ticker, guard], return_when=asyncio.FIRST_COMPLETED)
+            for task in done - {stop}:
+                task.result()  # a background task ended by itself: say why
+        finally:
+            for task in (ticker, guard, stop, *self._takeovers.values()):
+                task.cancel()
+            await asyncio.gather(ticker, guard, stop, *self._takeovers.values(), return_exceptions=True)
+            await self._shut_down()
+
+    async def _shut_down(self) -> None:
+        await self.broker.stop()
+        async with self.writer.lock:
+            await self.writer.drop(list(self.writer.shards))
+        await self.relay.stop()
+        await self.writer.close()
+        await self.producer.stop()
+        await asyncio.to_thread(self.recorder.datastore.close)
+
+    def _subscribe(self) -> None:
+        settings = self.ctx.settings
+        subscriber = self.broker.subscriber(
+            commands_topic(self.service),
+            batch=True,
+            group_id=f"nexafi.{self.service}",
+            # A restart of the same instance keeps its shards without a rebalance (0.1 s against 9 s).
+            group_instance_id=f"{self.service}-{settings.instance}",
+            session_timeout_ms=6000,
+            heartbeat_interval_ms=1000,
+            max_records=settings.batch_max_records,
+            batch_timeout_ms=POLL_MS,
+            fetch_max_wait_ms=100,
+            max_partition_fetch_bytes=8 * 1024 * 1024,
+            auto_offset_reset="none",
+            isolation_level="read_committed",
+            ack_policy=AckPolicy.MANUAL,
+            listener=_Listener(self),
+            parser=_keep_raw,
+            decoder=_no_decoding,
+        )
+        subscriber(self._on_batch)
+        _patient(subscriber)
+        self._subscriber = subscriber
+
+    @property
+    def consumer(self) -> AIOKafkaConsumer[bytes, bytes]:
+        """The aiokafka consumer under the subscriber."""
+        consumer = self._subscriber.consumer
+        if consumer is None:
+            raise EngineError("the consumer is not running")
+        return consumer
+
+    # ------------------------------------------------------------------ records
+
+    async def _on_batch(self, message: KafkaMessage) -> None:
+        """Never raises: with manual acknowledgement FastStream would go on after an error and skip the records."""
+        records = message.raw_message
+        if not isinstance(records, tuple):
+            records = (records,)
+        try:
+            async with self.writer.lock:
+                self._seek(await self.writer.process(records))
+            self.watchdog.progress()
+        except ShardsLostError as error:
+            self._lost(error.shards)
+        except Exception as error:
+            log.exception("writer failed on a batch", service=self.service)
+            await self._start_over(f"{type(error).__name__}: {error}")
+
+    def _published(self, committed: Committed) -> None:
+        for shard, outgoing in committed.outgoing.items():
+            self.relay.offer(shard, outgoing)
+        if committed.replies:
+            self.replies.send(committed.replies)
+
+    def _seek(self, offsets: dict[int, int]) -> None:
+        for shard, offset in offsets.items():
+            partition = TopicPartition(commands_topic(self.service), shard)
+            if partition in self._assigned:
+                self.consumer.seek(partition, offset)
+
+    async def _start_over(self, why: str) -> None:
+        """Forget everything about all shards and take them again: memory may be wrong, the store is not."""
+        self.ctx.health.bad(f"{self.service}/writer", why)
+        self.consumer.pause(*self._assigned)
+        async with self.writer.lock:
+            await self.writer.drop(list(self.writer.shards))
+        self._take_over(self._assigned)
+
+    # ------------------------------------------------------------------ ownership
+
+    def assigned(self, partitions: Iterable[TopicPartition]) -> None:
+        """Called first thing in the rebalance callback, before anything is awaited."""
+        self._assigned = set(partitions)
+        self.consumer.pause(*self._assigned)  # without this, records arrive before their shard is loaded
+        self._take_over(self._assigned)
+        if not self._assigned:
+            self.ctx.health.ok(f"{self.service}/writer")  # a stand-by is well
+
+    async def revoked(self, partitions: Iterable[TopicPartition]) -> None:
+        """Let the running batch end, then forget the shards."""
+        shards = [p.partition for p in partitions]
+        for shard in shards:
+            task = self._takeovers.pop(shard, None)
+            if task is not None:
+                task.cancel()
+        async with self.writer.lock:
+            await self.writer.drop(shards)
+        await self.relay.close(shards)
+        self._assigned -= set(partitions)
+
+    def _lost(self, shards: Iterable[int]) -> None:
+        """Fenced: do not touch these shards. If the group still says that they are ours, ask again later."""
+        partitions = [TopicPartition(commands_topic(self.service), s) for s in shards]
+        mine = [p for p in partitions if p in self._assigned]
+        if mine:
+            self.consumer.pause(*mine)
+            self._take_over(mine, delay_s=10.0)
+        for shard in shards:
+            self.ctx.health.bad(f"{self.service}/{shard}", "fenced: another owner has taken this shard")
+
+    def _take_over(self, partitions: Iterable[TopicPartition], *, delay_s: float = 0.0) -> None:
+        wanted = list(partitions)
+        if not wanted:
+            return
+        task = asyncio.create_task(self._acquire(wanted, delay_s))
+        for partition in wanted:
+            old = self._takeovers.get(partition.partition)
+            if old is not None:
+                old.cancel()
+            self._takeovers[partition.partition] = task
+
+    async def _acquire(self, partitions: list[TopicPartition], delay_s: float) -> None:
+        health, name = self.ctx.health, f"{self.service}/writer"
+        await asyncio.sleep(delay_s)
+        while True:
+            mine = [p for p in partitions if p in self._assigned]
+            if not mine:
+                return
+            try:
+                await self._load(mine)
+                health.ok(name)
+                for p in mine:
+                    health.ok(f"{self.service}/{p.partition}")
+                return
+            except Exception as error:
+                # Errors in a rebalance callback are swallowed by the client: the partitions stay paused, try again.
+                health.bad(name, f"{type(error).__name__}: {error}")
+                log.exception(
+                    "could not take shards over", service=self.service, shards=[p.partition for p in mine]
+                )
+                await asyncio.sleep(TAKEOVER_RETRY_S)
+
+    async def _load(self, partitions: list[TopicPartition]) -> None:
+        async with self.writer.lock:
+            shards = sorted(p.partition for p in partitions)
+            started = time.perf_counter()
+            heads = await self.writer.take(shards)
+            try:
+                await self._check_kafka(
+                    {TopicPartition(commands_topic(self.service), h.shard): h.next_offset for h in heads}
+                )
+            except HistoryGapError:
+                for shard in shards:
+                    self.writer.shards.pop(shard, None)
+                raise
+            for head in heads:
+                await self.relay.open(head.shard, head.history, head.next_position - 1)
+                self.consumer.seek(TopicPartition(commands_topic(self.service), head.shard), head.next_offset)
+            self.consumer.resume(*partitions)
+            log.info(
+                "shards acquired",
+                service=self.service,
+                shards=shards,
+                epochs=[h.epoch for h in heads],
+                seconds=round(time.perf_counter() - started, 3),
+            )
+
+    async def _check_kafka(self, offsets: dict[TopicPartition, int]) -> None:
+        """Refuse to start on a topic that lost records which were never decided, or that was made anew."""
+        beginnings = await self.consumer.beginning_offsets(list(offsets))
+        ends = await self.consumer.end_offsets(list(offsets))
+        for partition, offset in offsets.items():
+            where = f"{partition.topic}[{partition.partition}]"
+            if beginnings[partition] > offset:
+                gone = beginnings[partition] - offset
+                raise HistoryGapError(
+                    f"{where}: {gone} undecided records are gone (retention); next was {offset}"
+                )
+            if ends[partition] < offset:
+                gone = offset - ends[partition]
+                raise HistoryGapError(
+                    f"{where}: ends at {ends[partition]}, {gone} records below what was decided: not the same topic"
+                )
+
+    # ------------------------------------------------------------------ background
+
+    async def _tick(self) -> None:
+        """Deadlines, and batches in flight that nobody waits for."""
+        while True:
+            await asyncio.sleep(TICK_S)
+            if self.writer.lock.locked():
+                continue
+            try:
+                async with self.writer.lock:
+                    if self.writer.finished:
+                        self._seek(await self.writer.settle())
+                    self._seek(await self.writer.run_due())
+            except ShardsLostError as error:
+                self._lost(error.shards)
+
+    async def _guard(self) -> None:
+        """Clock, progress and figures, every few seconds."""
+        health = self.ctx.health
+        while True:
+            await asyncio.sleep(2.0)
+            try:
+                offset = await asyncio.to_thread(clock_offset_us, self.recorder, time.time_ns() // 1000)
+                if abs(offset) > MAX_CLOCK_OFFSET_US:
+                    health.bad(
+                        f"{self.service}/clock", f"this clock is {offset / 1e6:+.1f} s from the database's"
+                    )
+                else:
+                    health.ok(f"{self.service}/clock")
+            except Exception as error:  # noqa: BLE001 -- shown in health, tried again
+                health.bad(f"{self.service}/clock", f"can not compare with the database: {error}")
+                continue
+            await self._watch()
+            stats = self.writer.stats
+            health.details[self.service] = {
+                "shards": sorted(self.writer.shards),
+                "commands": stats.commands,
+                "events": stats.events,
+                "batches": stats.batches,
+                "duplicates": stats.duplicates,
+                "dead_letters": stats.dead_letters,
+                "recoveries": stats.recoveries,
+                "fenced": stats.fenced,
+                "relay_lag": self.relay.lag,
+                "published": self.relay.published,
+            }
+
+    async def _watch(self) -> None:
+        offsets = {
+            TopicPartition(commands_topic(self.service), s): r.offset for s, r in self.writer.shards.items()
+        }
+        if not offsets:
+            return
+        try:
+            ends = await asyncio.wait_for(self.consumer.end_offsets(list(offsets)), 5.0)
+        except Exception as error:  # noqa: BLE001 -- shown in health, tried again
+            self.ctx.health.bad(
+                f"{self.service}/kafka", f"broker does not answer: {type(error).__name__}: {error}"
+            )
+            return
+        self.ctx.health.ok(f"{self.service}/kafka")
+        if self.watchdog.stuck({p: (o, ends[p]) for p, o in offsets.items()}):
+            log.error("consumer makes no progress: starting it anew", service=self.service)
+            async with self.writer.lock:
+                await self.writer.drop(list(self.writer.shards))
+            await self._subscriber.stop()
+            await self._subscriber.start()
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Rebalance callbacks."""
+
+    def __init__(self, service: WriterService) -> None:
+        self._service = service
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        self._service.assigned(assigned)
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        await self._service.revoked(list(revoked))
+
+
+async def _keep_raw(records: Any) -> Message:
+    """Build FastStream's message around the raw records: decoding is the codec's work, record by record."""
+    first = records[0] if isinstance(records, tuple) else records
+    return Message(
+        body=b"",
+        headers={},
+        message_id=f"{first.offset}",
+        correlation_id="",
+        raw_message=records,
+        consumer=FAKE_CONSUMER,
+    )
+
+
+async def _no_decoding(_message: Message) -> bytes:
+    return b""
+
+
+def _patient(subscriber: Any) -> None:
+    """Let a poll wait for records instead of returning empty: FastStream sleeps after an empty one, asleep to new records."""
+
+    async def get_msg(consumer: AIOKafkaConsumer[bytes, bytes]) -> tuple[Any, ...]:
+        while True:
+            batches = await consumer.getmany(timeout_ms=POLL_MS, max_records=subscriber.max_records)
+            if batches:
+                return tuple(record for records in batches.values() for record in records)
+
+    subscriber.get_msg = get_msg
