@@ -1,0 +1,1 @@
+"""Ledgers, accounts, transactions and holds. Read ``domain.py`` first."""

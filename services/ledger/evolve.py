@@ -1,0 +1,134 @@
+"""What each event does to memory. Nothing is judged here: an event has happened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from events.decider import EventMeta
+from schemas.common.base import Event
+from schemas.common.outcomes import CommandRefused
+from schemas.ledger.events import (
+    AccountClosed,
+    AccountLimitsSet,
+    AccountMetadataSet,
+    AccountOpened,
+    HoldExpired,
+    HoldPlaced,
+    HoldPosted,
+    HoldVoided,
+    LedgerCreated,
+    TransactionPosted,
+    TransactionReversed,
+)
+from services.ledger.state import Account, ClosedHold, Hold, Ledger, State
+
+
+def apply(state: State, event: Event, meta: EventMeta) -> None:
+    """Change ``state`` by ``event``. Every stored event of a known type applies."""
+    _EFFECTS[type(event)](state, event, meta)
+
+
+def _transaction_posted(state: State, event: TransactionPosted, _: EventMeta) -> None:
+    accounts = state.ledgers[event.ledger_id].accounts
+    for entry in event.entries:
+        if entry.side == "debit":
+            accounts[entry.account_id].balance += entry.amount
+        else:
+            accounts[entry.account_id].balance -= entry.amount
+    state.posted.put(event.transaction_id, event)
+
+
+def _transaction_reversed(state: State, event: TransactionReversed, _: EventMeta) -> None:
+    original = state.original(event.transaction_id)
+    if original is not None:
+        original.reversed_by = event.reversed_by
+        state.loaded.put(event.transaction_id, original)
+
+
+def _ledger_created(state: State, event: LedgerCreated, meta: EventMeta) -> None:
+    state.ledgers[event.ledger_id] = Ledger(event.ledger_id, meta.tenant)
+
+
+def _account_opened(state: State, event: AccountOpened, _: EventMeta) -> None:
+    account = Account(event.account_id, event.code, event.currency, event.normal_side, event.metadata)
+    account.limit(event.floor, event.ceiling)
+    ledger = state.ledgers[event.ledger_id]
+    ledger.accounts[account.id] = account
+    ledger.codes[account.code] = account.id
+
+
+def _account_metadata_set(state: State, event: AccountMetadataSet, meta: EventMeta) -> None:
+    account = state.ledgers[event.ledger_id].accounts[event.account_id]
+    account.metadata = event.metadata
+    account.version = meta.version
+
+
+def _account_limits_set(state: State, event: AccountLimitsSet, meta: EventMeta) -> None:
+    account = state.ledgers[event.ledger_id].accounts[event.account_id]
+    account.limit(event.floor, event.ceiling)
+    account.version = meta.version
+
+
+def _account_closed(state: State, event: AccountClosed, _: EventMeta) -> None:
+    ledger = state.ledgers[event.ledger_id]
+    ledger.closed[event.account_id] = ledger.accounts.pop(event.account_id).code
+
+
+def _hold_placed(state: State, event: HoldPlaced, meta: EventMeta) -> None:
+    ledger = state.ledgers[event.ledger_id]
+    debit, credit = ledger.accounts[event.debit_account_id], ledger.accounts[event.credit_account_id]
+    hold = Hold(event.hold_id, debit, credit, event.expires_at, event.reference, meta.saga_id)
+    hold.reserve(event.amount)
+    ledger.holds[hold.id] = hold
+    state.add_deadline(ledger.id, hold)
+
+
+def _hold_posted(state: State, event: HoldPosted, meta: EventMeta) -> None:
+    ledger = state.ledgers[event.ledger_id]
+    hold = ledger.holds[event.hold_id]
+    hold.release(event.amount + event.released)
+    hold.version = meta.version
+    assert hold.remaining == event.remaining
+    if not event.remaining:
+        _end(state, ledger, hold, expired=False)
+
+
+def _hold_voided(state: State, event: HoldVoided, _: EventMeta) -> None:
+    ledger = state.ledgers[event.ledger_id]
+    hold = ledger.holds[event.hold_id]
+    hold.release(event.released)
+    _end(state, ledger, hold, expired=False)
+
+
+def _hold_expired(state: State, event: HoldExpired, _: EventMeta) -> None:
+    ledger = state.ledgers[event.ledger_id]
+    hold = ledger.holds[event.hold_id]
+    hold.release(event.released)
+    _end(state, ledger, hold, expired=True)
+
+
+def _end(state: State, ledger: Ledger, hold: Hold, *, expired: bool) -> None:
+    del ledger.holds[hold.id]
+    state.drop_deadline(hold)
+    state.ended.put(hold.id, ClosedHold(ledger.id, expired))
+
+
+def _nothing(_: State, __: Event, ___: EventMeta) -> None:
+    """A refusal that a saga hears changes nothing here."""
+
+
+_EFFECTS: Final[dict[type[Event], Callable[[State, Any, EventMeta], None]]] = {
+    TransactionPosted: _transaction_posted,
+    TransactionReversed: _transaction_reversed,
+    LedgerCreated: _ledger_created,
+    AccountOpened: _account_opened,
+    AccountMetadataSet: _account_metadata_set,
+    AccountLimitsSet: _account_limits_set,
+    AccountClosed: _account_closed,
+    HoldPlaced: _hold_placed,
+    HoldPosted: _hold_posted,
+    HoldVoided: _hold_voided,
+    HoldExpired: _hold_expired,
+    CommandRefused: _nothing,
+}

@@ -1,0 +1,49 @@
+"""Why the ledger refuses a command. The table is the contract: codes are stable, sentences may improve.
+
+``docs/concepts/ledger.md`` shows this table, and a test fails when the two differ or when a reason has no test.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+#: Stable reason (kebab-case) -> when a command is refused for it.
+REASONS: Final[dict[str, str]] = {
+    "ledger-not-found": "There is no such ledger, or it is another tenant's: the two can not be told apart.",
+    "account-not-found": "The ledger has no such account.",
+    "account-closed": "The account was closed.",
+    "account-not-empty": "An account is closed only when its posted balance is zero.",
+    "account-has-holds": "An account is closed only when no open hold names it.",
+    "code-taken": "An account of this ledger has, or had before it closed, this code.",
+    "unknown-currency": "The code is neither an ISO 4217 currency nor a registered asset.",
+    "currency-mismatch": "The entry or hold is in another currency than the account.",
+    "floor-above-ceiling": "The floor is above the ceiling.",
+    "balance-outside-limits": "The balance of the account is already outside the limits asked for.",
+    "metadata-too-large": "The account would have more than 32 metadata entries.",
+    "unbalanced": "In some currency the debits do not equal the credits.",
+    "condition-not-met": "The balance before the transaction does not satisfy the entry's condition.",
+    "insufficient-funds": "The available balance would fall below the account's floor.",
+    "ceiling-exceeded": "The posted balance, with what holds may still bring in, would rise above the ceiling.",
+    "amount-overflow": "A balance would need more than 38 digits.",
+    "transaction-not-found": "The ledger has no such transaction.",
+    "already-reversed": "The transaction was reversed before.",
+    "same-account": "A hold needs two different accounts.",
+    "expires-in-the-past": "The deadline of the hold is not after the time of the command.",
+    "hold-not-found": "The ledger has no such hold.",
+    "hold-closed": "The hold was posted in full or voided.",
+    "hold-expired": "The deadline of the hold has passed, whether or not its expiry is recorded yet.",
+    "hold-not-due": "The deadline of the hold has not passed, or it has none.",
+    "amount-exceeds-hold": "More was asked for than is still reserved.",
+    "internal-command": "Only the writer's own timer expires a hold.",
+}
+
+
+class Refusal(Exception):  # noqa: N818 - an outcome of a rule, not a failure of the program
+    """Ends a rule early. ``pointer`` is a JSON Pointer (RFC 6901) into the data of the command."""
+
+    def __init__(self, reason: str, pointer: str | None = None, detail: str = "") -> None:
+        assert reason in REASONS, f"reason {reason!r} is not in the table"
+        super().__init__(reason)
+        self.reason = reason
+        self.pointer = pointer
+        self.detail = detail or REASONS[reason]

@@ -1,0 +1,111 @@
+"""A ledger shard as canonical bytes, and back. Equal states give equal bytes, whatever led to them.
+
+Layout (JSON): ``{"ledgers": [[id, tenant, accounts, holds, closed]]}``, each list sorted by id, where
+
+* an account is ``[id, code, currency, is_debit, balance, floor, ceiling, version, metadata]``,
+* a hold is ``[id, debit account, credit account, remaining, expires_at, reference, saga_id, version]``,
+* a closed account is ``[id, code]``.
+
+An integer of more than 63 bits is a string, because JSON readers differ on such numbers. What holds reserve on
+accounts, and the heap of deadlines, follow from the holds and are not written.
+"""
+
+from __future__ import annotations
+
+from operator import itemgetter
+from sys import intern
+from typing import Any, Final
+
+import orjson
+
+from services.ledger.state import Account, Hold, Ledger, State
+
+#: Raise with every change of the layout: a snapshot of another version is ignored and history replayed.
+STATE_VERSION: Final = 1
+_WIDE: Final = 1 << 63
+
+
+def dump(state: State) -> bytes:
+    """Canonical bytes of ``state``."""
+    first = itemgetter(0)
+    ledgers = [
+        [
+            ledger.id,
+            ledger.tenant,
+            sorted(map(_account_row, ledger.accounts.values()), key=first),
+            sorted(map(_hold_row, ledger.holds.values()), key=first),
+            sorted(ledger.closed.items()),
+        ]
+        for _, ledger in sorted(state.ledgers.items())
+    ]
+    return orjson.dumps({"ledgers": ledgers}, option=orjson.OPT_SORT_KEYS)
+
+
+def load(data: bytes) -> State:
+    """The state that :func:`dump` wrote."""
+    state = State()
+    for ledger_id, tenant, accounts, holds, closed in orjson.loads(data)["ledgers"]:
+        ledger = state.ledgers[ledger_id] = Ledger(ledger_id, tenant)
+        ledger.closed = dict(closed)
+        ledger.codes = {code: account_id for account_id, code in closed}
+        for row in accounts:
+            account = _account(row)
+            ledger.accounts[account.id] = account
+            ledger.codes[account.code] = account.id
+        for row in holds:
+            hold = _hold(row, ledger)
+            ledger.holds[hold.id] = hold
+            state.add_deadline(ledger_id, hold)
+    return state
+
+
+def _account_row(a: Account) -> tuple[Any, ...]:
+    return (
+        a.id,
+        a.code,
+        a.currency,
+        a.normal_side == "debit",
+        a.balance if -_WIDE <= a.balance < _WIDE else str(a.balance),
+        _packed(a.floor),
+        _packed(a.ceiling),
+        a.version,
+        a.metadata,
+    )
+
+
+def _account(row: list[Any]) -> Account:
+    identifier, code, currency, is_debit, balance, floor, ceiling, version, metadata = row
+    account = Account(
+        identifier, code, intern(currency), "debit" if is_debit else "credit", metadata, version, int(balance)
+    )
+    if floor is not None or ceiling is not None:
+        account.limit(_unpacked(floor), _unpacked(ceiling))
+    return account
+
+
+def _hold_row(h: Hold) -> tuple[Any, ...]:
+    amount = h.remaining if h.remaining < _WIDE else str(h.remaining)
+    return (h.id, h.debit.id, h.credit.id, amount, h.expires_at, h.reference, h.saga_id, h.version)
+
+
+def _hold(row: list[Any], ledger: Ledger) -> Hold:
+    identifier, debit, credit, amount, expires_at, reference, saga_id, version = row
+    hold = Hold(
+        identifier,
+        ledger.accounts[debit],
+        ledger.accounts[credit],
+        expires_at,
+        reference,
+        saga_id,
+        version,
+    )
+    hold.reserve(int(amount))
+    return hold
+
+
+def _packed(value: int | None) -> int | str | None:
+    return value if value is None or -_WIDE <= value < _WIDE else str(value)
+
+
+def _unpacked(value: int | str | None) -> int | None:
+    return None if value is None else int(value)

@@ -1,0 +1,180 @@
+"""What the writer of a ledger shard holds in memory: open accounts and open holds, and nothing that is over.
+
+**Signs.** A balance is kept as *debits minus credits*, so the balances of a ledger sum to zero in each currency
+and a posting does the same to every account. People and rules speak of the *normal side*: an account whose
+normal side is credit (a customer's deposit) has the posted balance ``credits - debits``. ``floor`` and
+``ceiling`` count on the normal side; ``low`` and ``high`` are the same limits as debits minus credits, with the
+38-digit bound where there is no limit, so that one comparison serves both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from heapq import heapify, heappop, heappush
+from typing import Final
+
+from schemas.common.base import MAX_AMOUNT
+from schemas.ledger.commands import Side
+from schemas.ledger.events import Entry, TransactionPosted
+from services.ledger.recent import Recent
+
+#: Transactions and closed holds of the last moments: what a command of the same batch may name.
+KEEP_RECENT: Final = 2_048
+#: Closed things loaded for a command. More than one batch can ask for, so that none is forgotten before its use.
+KEEP_LOADED: Final = 20_000
+
+
+@dataclass(slots=True, eq=False)
+class Account:
+    """An open account. Amounts in minor units; ``version`` is that of its stream."""
+
+    id: str
+    code: str
+    currency: str
+    normal_side: Side
+    metadata: dict[str, str]
+    version: int = 1
+    balance: int = 0  # debits minus credits of all posted entries
+    pending_debits: int = 0  # what open holds would debit
+    pending_credits: int = 0  # what open holds would credit
+    open_holds: int = 0
+    floor: int | None = None
+    ceiling: int | None = None
+    low: int = -MAX_AMOUNT
+    high: int = MAX_AMOUNT
+
+    def limit(self, floor: int | None, ceiling: int | None) -> None:
+        """Take these limits (normal side)."""
+        self.floor, self.ceiling = floor, ceiling
+        least = -MAX_AMOUNT if floor is None else floor
+        most = MAX_AMOUNT if ceiling is None else ceiling
+        self.low, self.high = self.normal(least, most)
+
+    def normal(self, least: int, most: int) -> tuple[int, int]:
+        """The range from ``least`` to ``most``, turned from debits minus credits to the normal side (or back)."""
+        return (least, most) if self.normal_side == "debit" else (-most, -least)
+
+    @property
+    def posted(self) -> int:
+        """Posted balance on the normal side."""
+        return self.balance if self.normal_side == "debit" else -self.balance
+
+    @property
+    def reach(self) -> tuple[int, int]:
+        """Lowest and highest balance that open holds can still make of it (normal side)."""
+        return self.normal(self.balance - self.pending_credits, self.balance + self.pending_debits)
+
+    @property
+    def available(self) -> int:
+        """Posted balance less what open holds would take; money that a hold may bring is never available."""
+        return self.reach[0]
+
+
+@dataclass(slots=True, eq=False)
+class Hold:
+    """An open hold; ``remaining`` minor units are reserved on both accounts."""
+
+    id: str
+    debit: Account
+    credit: Account
+    expires_at: int | None
+    reference: str | None
+    saga_id: str
+    version: int = 1
+    remaining: int = 0
+
+    def reserve(self, amount: int) -> None:
+        """Begin: reserve ``amount`` on both accounts."""
+        assert self.remaining == 0 < amount
+        self.remaining = amount
+        for account in (self.debit, self.credit):
+            account.open_holds += 1
+        self.debit.pending_debits += amount
+        self.credit.pending_credits += amount
+
+    def release(self, amount: int) -> None:
+        """Reserve ``amount`` less; with nothing left the hold is over."""
+        assert 0 < amount <= self.remaining
+        self.remaining -= amount
+        self.debit.pending_debits -= amount
+        self.credit.pending_credits -= amount
+        if not self.remaining:
+            self.debit.open_holds -= 1
+            self.credit.open_holds -= 1
+
+
+@dataclass(slots=True, eq=False)
+class Ledger:
+    """A book of one tenant. Codes of closed accounts stay: a code is never given twice."""
+
+    id: str
+    tenant: str
+    accounts: dict[str, Account] = field(default_factory=dict)
+    holds: dict[str, Hold] = field(default_factory=dict)
+    codes: dict[str, str] = field(default_factory=dict)  # code -> account id
+    closed: dict[str, str] = field(default_factory=dict)  # id of a closed account -> its code
+
+
+@dataclass(slots=True, eq=False)
+class Original:
+    """A posted transaction that may be reversed."""
+
+    ledger_id: str
+    entries: list[Entry]
+    reversed_by: str | None = None
+
+
+@dataclass(slots=True, eq=False)
+class ClosedHold:
+    """What is left of a hold that is over: enough to say why it can not be posted."""
+
+    ledger_id: str
+    expired: bool
+
+
+@dataclass(slots=True, eq=False)
+class State:
+    """All ledgers of a shard. What stands below ``deadlines`` is derived or loaded, and never part of a snapshot."""
+
+    ledgers: dict[str, Ledger] = field(default_factory=dict)
+    #: Heap of (expires at, hold, ledger). A hold that closed early stays until it surfaces.
+    deadlines: list[tuple[int, str, str]] = field(default_factory=list)
+    posted: Recent[TransactionPosted] = field(default_factory=lambda: Recent(KEEP_RECENT))
+    loaded: Recent[Original] = field(default_factory=lambda: Recent(KEEP_LOADED))
+    ended: Recent[ClosedHold] = field(default_factory=lambda: Recent(KEEP_LOADED))
+    #: Holds in the heap that are no longer open; when they outnumber the others the heap is made anew.
+    stale_deadlines: int = 0
+
+    def add_deadline(self, ledger_id: str, hold: Hold) -> None:
+        """Watch the deadline of ``hold``, if it has one."""
+        if hold.expires_at is not None:
+            heappush(self.deadlines, (hold.expires_at, hold.id, ledger_id))
+
+    def drop_deadline(self, hold: Hold) -> None:
+        """``hold`` is over. Its place in the heap is left to time, unless such places become the majority."""
+        if hold.expires_at is None:
+            return
+        self.stale_deadlines += 1
+        if self.stale_deadlines > 1_000 and self.stale_deadlines * 2 > len(self.deadlines):
+            self.deadlines = [d for d in self.deadlines if d[1] in self.ledgers[d[2]].holds]
+            heapify(self.deadlines)
+            self.stale_deadlines = 0
+
+    def first_deadline(self) -> tuple[int, Ledger, Hold] | None:
+        """The earliest deadline of an open hold."""
+        while self.deadlines:
+            expires_at, hold_id, ledger_id = self.deadlines[0]
+            ledger = self.ledgers[ledger_id]
+            hold = ledger.holds.get(hold_id)
+            if hold is not None:
+                return expires_at, ledger, hold
+            heappop(self.deadlines)
+            self.stale_deadlines -= 1
+        return None
+
+    def original(self, transaction_id: str) -> Original | None:
+        """A transaction known to memory: loaded for this command, or posted a moment ago."""
+        known = self.loaded.get(transaction_id)
+        if known is None and (event := self.posted.get(transaction_id)) is not None:
+            known = Original(event.ledger_id, event.entries)
+        return known
