@@ -21,6 +21,9 @@ ROLES: dict[str, str] = {
     "search-projector": "projections.app:run_search",
 }
 
+#: Exit status of a process that can not work however often it is started (``EX_CONFIG`` of sysexits.h).
+EXIT_BROKEN = 78
+
 _STORES = frozenset({"postgres", "kafka"})
 
 

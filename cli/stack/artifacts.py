@@ -29,11 +29,11 @@ _TIMEOUT_S = 60
 Progress = Callable[[int], None]
 
 
-class ArtifactRefused(RuntimeError):
+class ArtifactRefusedError(RuntimeError):
     """A file is not the one that was pinned."""
 
 
-class FetchFailed(RuntimeError):
+class FetchError(RuntimeError):
     """A file could not be had."""
 
 
@@ -62,11 +62,11 @@ class Artifact:
         return path.is_file() and path.stat().st_size == self.size
 
     def verify(self, path: Path) -> None:
-        """Raise :class:`ArtifactRefused` when ``path`` is not the pinned file."""
+        """Raise :class:`ArtifactRefusedError` when ``path`` is not the pinned file."""
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
         if found != self.sha256:
-            raise ArtifactRefused(
+            raise ArtifactRefusedError(
                 f"{self.coordinate} has SHA-256 {found}, but {self.sha256} is pinned. The file was not used. "
                 "Someone or something changed it on its way: try again from another network, and do not go on."
             )
@@ -128,7 +128,7 @@ def _fetch_one(cache: Path, artifact: Artifact, progress: Progress) -> None:
                 os.fsync(synced.fileno())
             file.replace(target)
             return
-    raise FetchFailed(
+    raise FetchError(
         f"{artifact.coordinate} could not be fetched in {_TRIES} tries: {last}. Check the network, the proxy "
         "variables and the certificate bundle (REQUESTS_CA_BUNDLE), or set NEXAFI_MAVEN_REPOSITORY to a mirror."
     ) from last

@@ -21,9 +21,11 @@ from nexafi.settings import Settings
 
 _STOP_TIMEOUT_S = 90.0
 _POLL_S = 0.1
+#: So many crashes of one process before all works, and waiting on is pointless.
+_CRASHES_AT_START = 4
 
 
-class StartFailed(RuntimeError):
+class StartError(RuntimeError):
     """The stack did not come up; the message says why and what to do."""
 
 
@@ -52,7 +54,7 @@ def start(
                 console.print(f"[yellow]{name} was left by a supervisor that is gone: ended[/]")
         embedded = {name for name in server_names if not servers.is_external(name, settings)}
         if taken := ports.taken(settings, sorted(embedded), group_names):
-            raise StartFailed(ports.explain(taken, settings.port_base))
+            raise StartError(ports.explain(taken, settings.port_base))
         if embedded:
             provision(layout, embedded, console)
         _spawn(layout, server_names, group_names, env or {}, bound=bound_to_caller)
@@ -66,7 +68,6 @@ def _spawn(
     argv += ["--servers", ",".join(server_names), "--groups", ",".join(group_names)]
     environment = dict(os.environ) | dict(env) | {"NEXAFI_CACHE_DIR": str(layout.cache)}
     log = layout.logs / "supervisor.log"
-    begun = process.Identity.of(os.getpid())
     if bound:
         child = process.start(Command(argv, env=environment, cwd=CHECKOUT, death_signal=signal.SIGTERM), log)
     else:
@@ -83,7 +84,7 @@ def _spawn(
     deadline = time.monotonic() + 20
     while not _is_first_state_of(child.pid, layout.run):
         if child.poll() is not None or time.monotonic() > deadline:
-            raise StartFailed(f"The supervisor did not start (caller {begun.pid}):\n{process.tail(log, 15)}")
+            raise StartError(f"The supervisor did not start:\n{process.tail(log, 15)}")
         time.sleep(0.02)
 
 
@@ -95,7 +96,7 @@ def _is_first_state_of(pid: int, run: Path) -> bool:
 def wait_ready(
     layout: Layout, *, timeout_s: float, show: Callable[[StackState], None] | None = None
 ) -> StackState:
-    """Wait until all works; raises :class:`StartFailed` with the reason when it does not."""
+    """Wait until all works; raises :class:`StartError` with the reason when it does not."""
     deadline = time.monotonic() + timeout_s
     while True:
         found = state.read(layout.run)
@@ -105,14 +106,17 @@ def wait_ready(
         if found.phase == "ready":
             return found
         if found.phase in {"failed", "stopped"} or not state.is_running(layout.run):
-            raise StartFailed(
+            raise StartError(
                 found.error or f"The supervisor ended:\n{process.tail(layout.logs / 'supervisor.log', 10)}"
             )
+        for name, process_ in found.processes.items():
+            if process_.restarts >= _CRASHES_AT_START:
+                raise StartError(f"{name} crashed {process_.restarts} times: {process_.problem}")
         if time.monotonic() > deadline:
             waiting = [
                 f"  {name}: {p.condition}, {p.problem}" for name, p in found.processes.items() if p.problem
             ]
-            raise StartFailed(f"Not ready after {timeout_s:.0f} s:\n" + "\n".join(waiting))
+            raise StartError(f"Not ready after {timeout_s:.0f} s:\n" + "\n".join(waiting))
         time.sleep(_POLL_S)
 
 

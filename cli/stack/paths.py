@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pwd
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,11 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 
 #: Accounts that servers may run under when root starts the stack; the first that exists is taken.
 SERVER_ACCOUNTS = ("nexafi", "nobody")
+
+#: Proves that a data folder is one of ours.
+_MARKER = ".nexafi-data"
+#: What may be in a data folder that has no marker.
+_OURS = {"run", "logs", "postgres", "kafka", "valkey", "elasticsearch", "secrets.env"}
 
 
 @dataclass(frozen=True)
@@ -102,7 +108,8 @@ class Layout:
 
     def create(self) -> None:
         """Make the folders that do not exist, with the modes that the servers' account needs."""
-        for folder in (self.root, self.run, self.logs):
+        self._claim()
+        for folder in (self.run, self.logs):
             folder.mkdir(parents=True, exist_ok=True)
         if self.account is not None:
             self.root.chmod(0o755)
@@ -111,6 +118,32 @@ class Layout:
                     f"The data folder {self.root} can not be reached by the account {self.account.name}, which "
                     f"runs the servers because root may not: {problem} is private. Set NEXAFI_DATA_DIR to another."
                 )
+
+    def _claim(self) -> None:
+        """Mark the data folder as ours; a folder with anything else in it is never taken, so never wiped."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        marker = self.root / _MARKER
+        if marker.exists():
+            return
+        if foreign := {entry.name for entry in self.root.iterdir()} - _OURS:
+            raise RuntimeError(
+                f"{self.root} is not empty ({min(foreign)}) and was not made by NexaFi: "
+                "set NEXAFI_DATA_DIR to an empty or new folder."
+            )
+        marker.write_text("The data of a NexaFi local stack: `./dev reset` removes all of it.\n")
+
+    def wipe(self) -> None:
+        """Remove all data; the caller has ended what uses it. Raises for a folder that NexaFi did not make."""
+        if not (self.root / _MARKER).exists():
+            raise RuntimeError(f"{self.root} has no {_MARKER}: NexaFi did not make it, so it is left alone.")
+        for entry in self.root.iterdir():
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            elif entry.name != _MARKER:
+                entry.unlink()
+        (self.root / _MARKER).unlink()
+        if not os.path.ismount(self.root):
+            self.root.rmdir()
 
     def own(self, folder: Path) -> None:
         """Make ``folder`` private to the account that runs the servers."""

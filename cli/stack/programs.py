@@ -35,7 +35,7 @@ class Programs:
         return self.java_home / "bin" / "java"
 
 
-class ProgramMissing(RuntimeError):
+class ProgramMissingError(RuntimeError):
     """A program of the local stack is not installed."""
 
 
@@ -43,7 +43,7 @@ def wheel_folder(module: str) -> Path:
     """The package folder of an installed wheel."""
     spec = util.find_spec(module)
     if spec is None or not spec.submodule_search_locations:
-        raise ProgramMissing(
+        raise ProgramMissingError(
             f"The package {WHEELS[module]} is not installed in this environment: run ./dev up, which installs it "
             "(there may be no build of it for this operating system: then set the address of a server of your own)."
         )

@@ -86,18 +86,18 @@ def read(run: Path) -> StackState | None:
         return None
 
 
-class AlreadyRunning(RuntimeError):
+class AlreadyRunningError(RuntimeError):
     """Another supervisor holds the data folder."""
 
 
 @contextmanager
 def supervisor_lock(run: Path) -> Iterator[None]:
-    """Hold the data folder; raises :class:`AlreadyRunning`."""
+    """Hold the data folder; raises :class:`AlreadyRunningError`."""
     with (run / "supervisor.lock").open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise AlreadyRunning(f"another supervisor holds {run.parent}") from None
+            raise AlreadyRunningError(f"another supervisor holds {run.parent}") from None
         yield
 
 

@@ -15,10 +15,10 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
-
-import psutil
+from typing import Any
 
 from cli import roles
 from cli.stack import logfiles, secrets, servers, state
@@ -32,6 +32,7 @@ from nexafi.settings import Settings
 
 log = logging.getLogger("nexafi.supervisor")
 
+_THREADS = 16
 _STATE_EVERY_S = 0.1
 _ROTATE_EVERY_S = 5.0
 _BOOTSTRAP_TIMEOUT_S = 180.0
@@ -65,6 +66,7 @@ class Supervisor:
     async def run(self) -> int:
         """Until told to stop. Returns the exit status."""
         loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(_THREADS))
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, self._told_to_stop, number)
         background = [asyncio.create_task(self._write_states()), asyncio.create_task(self._rotate_logs())]
@@ -104,9 +106,11 @@ class Supervisor:
         self.stop.set()
 
     async def _bring_up(self, server_keepers: list[asyncio.Task[None]]) -> None:
-        watch = asyncio.gather(*server_keepers)  # an error while preparing a server ends the start
+        """Return when all that was asked for works or was given up; raises when a server can not start."""
+        watch: asyncio.Future[list[None]] = asyncio.gather(*server_keepers)
         work = asyncio.create_task(self._start_rest())
-        await asyncio.wait({watch, work}, return_when=asyncio.FIRST_COMPLETED)
+        waited: set[asyncio.Future[Any]] = {watch, work}
+        await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
         if watch.done() and watch.exception() is not None:
             work.cancel()
             await watch
@@ -126,8 +130,7 @@ class Supervisor:
                 for name, child in self._of_kind("roles")
             )
         for child in self.children.values():
-            while not child.ready.is_set() and child.state.condition != "broken":
-                await asyncio.sleep(0.05)
+            await child.settled.wait()
 
     async def _keep_group(self, child: Child) -> None:
         for server in roles.GROUPS[child.name].needs:
@@ -224,6 +227,7 @@ class Supervisor:
             dict(os.environ)
             | secrets.load(self.layout)
             | {"NEXAFI_DATA_DIR": str(self.layout.root), "NEXAFI_INSTANCE": instance, "PYTHONUNBUFFERED": "1"}
+            | {"MALLOC_ARENA_MAX": "2"}  # glibc would keep an arena a thread: tens of MB in each process
         )
 
     def _group_command(self, name: str, port: int) -> Command:
@@ -236,33 +240,26 @@ class Supervisor:
         result = self.layout.run / "bootstrap.json"
         result.unlink(missing_ok=True)
         log_file = self.layout.logs / "bootstrap.log"
-        done = asyncio.Event()
         argv = [sys.executable, "-m", "cli.bootstrap", "--result", str(result)]
         child = Child(
             "bootstrap",
             shown,
             log_file,
-            lambda: Command(argv, env=self._role_env("bootstrap"), cwd=CHECKOUT),
-            lambda: "running",
+            lambda: Command(argv, env=self._role_env("bootstrap"), cwd=CHECKOUT, stop_timeout_s=2.0),
+            lambda: None,
             self._changed,
         )
-
-        async def once() -> int:
-            running = child._start()  # noqa: SLF001 - same machinery, without the restarts
-            try:
-                while running.poll() is None:
-                    await asyncio.sleep(0.05)
-            finally:
-                if running.poll() is None:
-                    running.kill()
-                    running.wait()
-            done.set()
-            return running.returncode
-
-        status = await asyncio.wait_for(once(), _BOOTSTRAP_TIMEOUT_S)
+        running = await child.start()
+        try:
+            status = await asyncio.wait_for(running.wait(), _BOOTSTRAP_TIMEOUT_S)
+        except BaseException:
+            await child.stop()
+            raise
         if status != 0:
             shown.condition, shown.problem = "broken", tail(log_file, 1)
-            raise RuntimeError(f"The steps before the roles failed (logs bootstrap):\n{tail(log_file, 12)}")
+            raise RuntimeError(
+                f"The steps before the roles failed (./dev logs bootstrap):\n{tail(log_file, 12)}"
+            )
         shown.condition, shown.problem = "done", None
         self.state.demo = json.loads(result.read_text())
         self._changed()
@@ -309,7 +306,6 @@ def main() -> int:
     os.umask(0o022)
     layout = Layout.here(options.data)
     layout.create()
-    psutil.Process()  # fails here, not later, where /proc is hidden
     with state.supervisor_lock(layout.run):
         before = state.read(layout.run)
         if before is not None:
@@ -317,8 +313,13 @@ def main() -> int:
                 log.warning("%s was left by a supervisor that is gone: ended", name)
         secrets.ensure(layout)
         settings = Settings(data_dir=layout.root)
-        names = lambda text: [name for name in text.split(",") if name]  # noqa: E731
-        return asyncio.run(Supervisor(layout, settings, names(options.servers), names(options.groups)).run())
+        return asyncio.run(
+            Supervisor(layout, settings, _names(options.servers), _names(options.groups)).run()
+        )
+
+
+def _names(text: str) -> list[str]:
+    return [name for name in text.split(",") if name]
 
 
 if __name__ == "__main__":
