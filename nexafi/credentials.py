@@ -16,7 +16,7 @@ from typing import Final
 from nexafi.settings import Settings
 
 #: Prefixes make a leaked secret recognisable to scanners.
-CLIENT_SECRET: Final = "nfs_"
+CLIENT_SECRET: Final = "nfs_"  # noqa: S105 - a prefix
 API_KEY: Final = "nfk_"
 #: Characters of an API key that may be shown again, to tell keys apart (48 of its 256 bits).
 VISIBLE: Final = 12

@@ -74,6 +74,17 @@ class Settings(BaseSettings):
     hmac_key: SecretStr = SecretStr("development-only-key")
     """Secret key of request hashes, claims and operation ids. The same for every role of an installation."""
 
+    signing_keys: SecretStr | None = None
+    """Private P-256 keys of access tokens as a JWK set, newest first; a file in `data_dir` when not set."""
+
+    # --- access tokens
+    token_issuer: str | None = None
+    """Public URL of the gateway, which is the issuer of its tokens; the local address when not set."""
+    token_audience: str = "nexafi"  # noqa: S105 - a name
+    """Audience that an access token must have."""
+    token_lifetime_s: int = Field(default=600, ge=30, le=86_400)
+    """Seconds that an access token lives."""
+
     # --- sizes; every queue, batch and wait has a bound
     shards: dict[str, int] = Field(default_factory=dict)
     """Shards of a service, as JSON (`{"ledger": 64}`). Fixed when the store is made; another count is refused."""
@@ -89,6 +100,16 @@ class Settings(BaseSettings):
     """Largest request body that the gateway reads."""
     max_bulk_commands: int = 10_000
     """Most commands in one bulk request."""
+    max_commands_per_shard: int = 4096
+    """Most commands of one shard that a gateway has sent and not yet seen answered; more are refused (429)."""
+    max_commands_per_tenant: int = 8192
+    """The same, for one tenant over all shards."""
+    max_bulk_chunks_per_tenant: int = 4
+    """Most chunks (of up to 500 commands) of one tenant's bulks on their way at a time; more wait."""
+    max_event_streams: int = 512
+    """Most open event streams of one gateway."""
+    max_event_streams_per_tenant: int = 64
+    """Most open event streams of one tenant at one gateway."""
 
     # --- telemetry
     otlp_endpoint: str | None = None
@@ -109,6 +130,11 @@ class Settings(BaseSettings):
     def service_url(self, name: str) -> str:
         """Base URL of a service's query API."""
         return self.service_urls.get(name, f"http://{self.host}:{self.port(name)}")
+
+    @property
+    def issuer(self) -> str:
+        """Issuer of access tokens, and base of the gateway's own URLs."""
+        return (self.token_issuer or f"http://{self.host}:{self.port('gateway')}").rstrip("/")
 
     @property
     def database(self) -> str:

@@ -53,7 +53,7 @@ class AuthDecider(Decider[AuthState]):
     commands: ClassVar[Mapping[str, type[Command]]] = COMMANDS
     events: ClassVar[Mapping[str, type[Event]]] = EVENTS
 
-    def initial(self, shard: int) -> AuthState:
+    def initial(self, shard: int) -> AuthState:  # noqa: ARG002 - every shard begins alike
         """No credentials."""
         return AuthState()
 
