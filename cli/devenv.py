@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = Path(os.environ.get("NEXAFI_VENV", ROOT / ".venv"))
@@ -137,7 +138,9 @@ def _install_locked() -> None:
     uv = _uv()
     if uv is not None:
         command = [str(uv), "pip", "install", "--python", str(PYTHON), "--require-hashes", "-r", str(LOCK)]
-        if _run([*command, "--compile-bytecode"], env=_uv_env()) == 0:
+        if not sys.stderr.isatty():
+            command.append("--quiet")
+        if _run(command, env=_uv_env()) == 0:
             return
         say("uv could not install the packages; trying pip ...")
     command = [
@@ -188,8 +191,6 @@ def _uv_env() -> dict[str, str]:
     if bundle:
         env.setdefault("SSL_CERT_FILE", bundle)
     env.setdefault("UV_HTTP_TIMEOUT", "120")
-    if not sys.stderr.isatty():
-        env.setdefault("UV_NO_PROGRESS", "1")
     return env
 
 
@@ -292,20 +293,27 @@ def shell(_arguments: list[str]) -> int:
 COMMANDS = {"lint": lint, "test": test, "lock": lock, "schemas": schemas, "bench": bench, "shell": shell}
 
 
+def hand_over(arguments: list[str]) -> NoReturn:
+    """Become the ``nexafi`` command: one process less between a person and Ctrl-C."""
+    os.chdir(ROOT)
+    os.execv(PYTHON, [str(PYTHON), "-m", "cli", *arguments])  # noqa: S606
+
+
 def main(arguments: list[str]) -> int:
-    """Entry point; commands that are not of this file replace this process."""
+    """Entry point."""
     if not arguments or arguments[0] == "help":
         print(_HELP, end="")
         return 0
+    # Without bytecode each of some ten processes compiles all that it imports at every start. The folders
+    # that it is written to are this checkout's own and ignored by git.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     ensure()
     name, rest = arguments[0], arguments[1:]
     if name == "sync":
         return 0
     if name in COMMANDS:
         return COMMANDS[name](rest)
-    os.chdir(ROOT)
-    # One process less between a person and Ctrl-C.
-    os.execv(PYTHON, [str(PYTHON), "-m", "cli", *arguments])  # noqa: S606
+    return hand_over(arguments)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,10 @@ def add_to(app: typer.Typer, *, panel: str) -> None:
 def _console() -> Console:
     from rich.console import Console
 
-    return Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 200  # a log or a pipe: columns need not be squeezed
+    return console
 
 
 def _here() -> tuple[Layout, Settings]:

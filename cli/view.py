@@ -83,7 +83,7 @@ def status_table(found: StackState) -> Group:
     table.add_column("memory", justify="right")
     table.add_column("restarts", justify="right")
     table.add_column("", overflow="fold")
-    total = _memory(found.supervisor_pid)
+    total = _memory(found.supervisor_pid, with_children=False)
     table.add_row(
         "supervisor",
         Text(found.phase, _COLOURS.get(found.phase, "yellow")),
@@ -91,8 +91,6 @@ def status_table(found: StackState) -> Group:
         "",
         _uptime(found.supervisor_started),
         _megabytes(total),
-        "",
-        "",
     )
     for name, process in found.processes.items():
         used = _memory(process.pid) if _alive(process) else 0
@@ -104,9 +102,9 @@ def status_table(found: StackState) -> Group:
 def _row(name: str, process: ProcessState, used: int) -> tuple[str | Text, ...]:
     alive = _alive(process)
     roles = GROUPS[name].roles if name in GROUPS else ()
-    about = process.problem or (process.address if process.kind == "server" else " ".join(roles)) or ""
+    about = process.problem or " ".join(roles)
     if process.restarts and process.last_exit and not process.problem:
-        about = f"{about} (last {process.last_exit})"
+        about = f"{about} (it {process.last_exit})".strip()
     return (
         name,
         Text(process.condition, _COLOURS.get(process.condition, "yellow")),
@@ -123,23 +121,24 @@ def _alive(process: ProcessState) -> bool:
     return process.identity is not None and process.identity.process() is not None
 
 
-def _memory(pid: int | None) -> int:
-    """Resident bytes of a process and its children (PostgreSQL's shared pages are counted once a process)."""
+def _memory(pid: int | None, *, with_children: bool = True) -> int:
+    """Resident bytes of a process and its children; a page that several share is divided among them."""
     if pid is None:
         return 0
     try:
         top = psutil.Process(pid)
-        return sum(_private(each) for each in (top, *top.children(recursive=True)) if pid == top.pid)
+        return sum(_share(each) for each in (top, *(top.children(recursive=True) if with_children else ())))
     except psutil.NoSuchProcess:
         return 0
 
 
-def _private(process: psutil.Process) -> int:
+def _share(process: psutil.Process) -> int:
     try:
-        used = process.memory_info()
+        return int(process.memory_full_info().pss)
     except psutil.NoSuchProcess:
         return 0
-    return int(used.rss)
+    except (AttributeError, psutil.AccessDenied):  # not Linux, or another user's process
+        return int(process.memory_info().rss)
 
 
 def _megabytes(count: int) -> str:
@@ -174,22 +173,27 @@ def print_ready(console: Console, found: StackState, settings: Settings, layout:
     """Say what is where, what to try first, and where credentials are."""
     print_status(console, found)
     console.print()
-    if found.ready_after_s is not None:
+    wrong = [name for name, each in found.processes.items() if each.condition == "broken"]
+    if wrong:
+        console.print(
+            f"[bold red]{', '.join(wrong)} can not start[/]: see above, and ./dev logs. The rest works."
+        )
+    elif found.ready_after_s is not None:
         console.print(f"[bold green]Ready[/] after {found.ready_after_s} s.")
-    if "gateway" in found.processes:
-        console.print(f"  Gateway    {settings.service_url('gateway')}")
-    for name, process in found.processes.items():
-        if process.kind == "server":
-            console.print(f"  {name.capitalize():<15}{process.address}", markup=False)
-    console.print(f"  Data       {layout.root}", markup=False)
-    console.print(f"  Secrets    {layout.secrets} (mode 600)", markup=False)
+    places = {"gateway": settings.service_url("gateway")} if "gateway" in found.processes else {}
+    places |= {
+        name: each.address for name, each in found.processes.items() if each.kind == "server" and each.address
+    }
+    places |= {"data": str(layout.root), "secrets": f"{layout.secrets} (mode 600)"}
+    for name, place in places.items():
+        console.print(f"  {name:<14} {place}", markup=False)
     demo = dict(found.demo)
     curl = demo.pop("curl", None)
     if demo:
         console.print("\n[bold]Demo credentials[/] (this machine only)")
         for name, value in demo.items():
-            console.print(f"  {name}: {value}", markup=False)
-    if "gateway" in found.processes:
+            console.print(f"  {name:<14} {value}", markup=False)
+    if "gateway" in found.processes and "gateway" not in wrong:
         console.print("\n[bold]Try[/]")
         console.print(curl or f"  curl -s {settings.service_url('gateway')}/healthz", markup=False)
     console.print("\n./dev status, ./dev logs -f, ./dev down", style="dim")
