@@ -30,6 +30,7 @@ from events.store.recorder import ShardRecorder, open_datastore
 from events.topics import check_partitions, commands_topic
 from events.watchdog import Watchdog
 from events.writer import Committed, ShardsLostError, Writer
+from nexafi.memory import settle_heap
 from nexafi.role import RoleContext
 
 S = TypeVar("S")
@@ -257,6 +258,7 @@ class WriterService:
                 await self.relay.open(head.shard, head.history, head.next_position - 1)
                 self.consumer.seek(TopicPartition(commands_topic(self.service), head.shard), head.next_offset)
             self.consumer.resume(*partitions)
+            settle_heap()
             log.info(
                 "shards acquired",
                 service=self.service,

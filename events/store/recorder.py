@@ -12,7 +12,6 @@ Synchronous (psycopg): a role runs it in its writer thread.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -76,7 +75,7 @@ class ShardRecorder(PostgresProcessRecorder):
         self.schema = schema_name(service)
         self.shard = shard
         self.upstream = upstream
-        self.commit_guard = threading.Lock()
+        datastore.pool.open(wait=False)
 
     # ------------------------------------------------------------------ set-up
 
@@ -97,7 +96,6 @@ class ShardRecorder(PostgresProcessRecorder):
     @contextmanager
     def connection(self) -> Iterator[Connection]:
         """A pooled connection that gives tuples; psycopg's errors pass through unchanged."""
-        self.datastore.pool.open(wait=True, timeout=30)
         with self.datastore.pool.connection() as conn:
             previous = conn.row_factory
             conn.row_factory = tuple_row  # type: ignore[assignment]
