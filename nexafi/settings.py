@@ -96,6 +96,8 @@ class Settings(BaseSettings):
     """Events of a shard between two snapshots."""
     reply_partitions: int = 4
     """Partitions of `nexafi.replies`; at least as many as gateways."""
+    kafka_replication: int = Field(default=1, ge=1, le=16)
+    """Replicas of each topic that `migrate` creates; three in production."""
     max_body_bytes: int = 4 * 1024 * 1024
     """Largest request body that the gateway reads."""
     max_bulk_commands: int = 10_000
