@@ -40,7 +40,7 @@ from schemas.ledger.events import (
     TransactionReversed,
 )
 from services.ledger import evolve, holds, invariants, recall, snapshot
-from services.ledger.lookup import account_of, owned
+from services.ledger.lookup import account_of, owned, require_saga
 from services.ledger.posting import Changes, keep_limits, mirrored, net_changes, recorded, weigh
 from services.ledger.reasons import Refusal
 from services.ledger.state import State
@@ -108,9 +108,10 @@ def reverse_transaction(command: ReverseTransaction, state: State, ctx: Context)
     A mirror can be reversed in its turn. Reversing the posting of a hold does not open the hold again.
     """
     ledger = owned(command.ledger_id, state, ctx)
-    original = state.original(command.transaction_id)
+    original = state.originals.get(command.transaction_id)
     if original is None or original.ledger_id != ledger.id:
         raise Refusal("transaction-not-found", "/transaction_id")
+    require_saga(original.saga_id, ctx, "/transaction_id")
     if original.reversed_by is not None:
         raise Refusal("already-reversed", "/transaction_id")
     entries = mirrored(original.entries)

@@ -21,7 +21,7 @@ from schemas.ledger.events import (
     TransactionPosted,
     TransactionReversed,
 )
-from services.ledger.state import Account, ClosedHold, Hold, Ledger, State
+from services.ledger.state import Account, Hold, Ledger, State
 
 
 def apply(state: State, event: Event, meta: EventMeta) -> None:
@@ -36,14 +36,12 @@ def _transaction_posted(state: State, event: TransactionPosted, _: EventMeta) ->
             accounts[entry.account_id].balance += entry.amount
         else:
             accounts[entry.account_id].balance -= entry.amount
-    state.posted.put(event.transaction_id, event)
 
 
 def _transaction_reversed(state: State, event: TransactionReversed, _: EventMeta) -> None:
-    original = state.original(event.transaction_id)
+    original = state.originals.get(event.transaction_id)
     if original is not None:
         original.reversed_by = event.reversed_by
-        state.loaded.put(event.transaction_id, original)
 
 
 def _ledger_created(state: State, event: LedgerCreated, meta: EventMeta) -> None:
@@ -91,27 +89,19 @@ def _hold_posted(state: State, event: HoldPosted, meta: EventMeta) -> None:
     hold.version = meta.version
     assert hold.remaining == event.remaining
     if not event.remaining:
-        _end(state, ledger, hold, expired=False)
+        _end(state, ledger, hold)
 
 
-def _hold_voided(state: State, event: HoldVoided, _: EventMeta) -> None:
+def _hold_released(state: State, event: HoldVoided | HoldExpired, _: EventMeta) -> None:
     ledger = state.ledgers[event.ledger_id]
     hold = ledger.holds[event.hold_id]
     hold.release(event.released)
-    _end(state, ledger, hold, expired=False)
+    _end(state, ledger, hold)
 
 
-def _hold_expired(state: State, event: HoldExpired, _: EventMeta) -> None:
-    ledger = state.ledgers[event.ledger_id]
-    hold = ledger.holds[event.hold_id]
-    hold.release(event.released)
-    _end(state, ledger, hold, expired=True)
-
-
-def _end(state: State, ledger: Ledger, hold: Hold, *, expired: bool) -> None:
+def _end(state: State, ledger: Ledger, hold: Hold) -> None:
     del ledger.holds[hold.id]
     state.drop_deadline(hold)
-    state.ended.put(hold.id, ClosedHold(ledger.id, expired))
 
 
 def _nothing(_: State, __: Event, ___: EventMeta) -> None:
@@ -128,7 +118,7 @@ _EFFECTS: Final[dict[type[Event], Callable[[State, Any, EventMeta], None]]] = {
     AccountClosed: _account_closed,
     HoldPlaced: _hold_placed,
     HoldPosted: _hold_posted,
-    HoldVoided: _hold_voided,
-    HoldExpired: _hold_expired,
+    HoldVoided: _hold_released,
+    HoldExpired: _hold_released,
     CommandRefused: _nothing,
 }

@@ -13,7 +13,7 @@ from events.decider import Accepted, Context, Due, Emit
 from nexafi.ids import derived_id
 from schemas.ledger.commands import ExpireHold, PlaceHold, PostHold, VoidHold
 from schemas.ledger.events import Entry, HoldExpired, HoldPlaced, HoldPosted, HoldVoided, TransactionPosted
-from services.ledger.lookup import account_of, other_currency, owned
+from services.ledger.lookup import account_of, other_currency, owned, require_saga
 from services.ledger.posting import out_of_limits
 from services.ledger.reasons import Refusal
 from services.ledger.state import Hold, Ledger, State
@@ -55,6 +55,7 @@ def post_hold(command: PostHold, state: State, ctx: Context) -> Accepted:
     """Move what was reserved, or part of it. ``final`` frees the rest, otherwise the rest stays reserved."""
     ledger = owned(command.ledger_id, state, ctx)
     hold = open_hold(ledger, command.hold_id, state)
+    require_saga(hold.saga_id, ctx, "/hold_id")
     if hold.expires_at is not None and hold.expires_at <= ctx.now_us:
         raise Refusal("hold-expired", "/hold_id")
     amount = hold.remaining if command.amount is None else command.amount
@@ -94,6 +95,7 @@ def void_hold(command: VoidHold, state: State, ctx: Context) -> Accepted:
     """Free what is left, also after the deadline as long as its expiry is not recorded."""
     ledger = owned(command.ledger_id, state, ctx)
     hold = open_hold(ledger, command.hold_id, state)
+    require_saga(hold.saga_id, ctx, "/hold_id")
     event = HoldVoided(ledger_id=ledger.id, hold_id=hold.id, released=hold.remaining, reason=command.reason)
     return Accepted([Emit(hold.id, hold.version + 1, event)], {"hold_id": hold.id})
 

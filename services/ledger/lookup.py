@@ -33,3 +33,9 @@ def other_currency(account: Account, currency: str, pointer: str) -> Refusal:
     return Refusal(
         "currency-mismatch", pointer, f"account {account.id} is in {account.currency}, not in {currency}"
     )
+
+
+def require_saga(saga_id: str, ctx: Context, pointer: str) -> None:
+    """What a payment's saga did is the saga's: changed from outside, the payment would tell a wrong story."""
+    if saga_id and saga_id != ctx.saga_id:
+        raise Refusal("saga-only", pointer)

@@ -30,6 +30,7 @@ REASONS: Final[dict[str, str]] = {
     "same-account": "A hold needs two different accounts.",
     "expires-in-the-past": "The deadline of the hold is not after the time of the command.",
     "hold-not-found": "The ledger has no such hold.",
+    "saga-only": "It belongs to a payment: only that payment's saga posts or voids its hold, or reverses it.",
     "hold-closed": "The hold was posted in full or voided.",
     "hold-expired": "The deadline of the hold has passed, whether or not its expiry is recorded yet.",
     "hold-not-due": "The deadline of the hold has not passed, or it has none.",

@@ -13,7 +13,6 @@ accounts, and the heap of deadlines, follow from the holds and are not written.
 from __future__ import annotations
 
 from operator import itemgetter
-from sys import intern
 from typing import Any, Final
 
 import orjson
@@ -76,7 +75,7 @@ def _account_row(a: Account) -> tuple[Any, ...]:
 def _account(row: list[Any]) -> Account:
     identifier, code, currency, is_debit, balance, floor, ceiling, version, metadata = row
     account = Account(
-        identifier, code, intern(currency), "debit" if is_debit else "credit", metadata, version, int(balance)
+        identifier, code, currency, "debit" if is_debit else "credit", metadata, version, int(balance)
     )
     if floor is not None or ceiling is not None:
         account.limit(_unpacked(floor), _unpacked(ceiling))

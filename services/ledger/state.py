@@ -11,17 +11,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
-from typing import Final
 
 from schemas.common.base import MAX_AMOUNT
 from schemas.ledger.commands import Side
-from schemas.ledger.events import Entry, TransactionPosted
-from services.ledger.recent import Recent
-
-#: Transactions and closed holds of the last moments: what a command of the same batch may name.
-KEEP_RECENT: Final = 2_048
-#: Closed things loaded for a command. More than one batch can ask for, so that none is forgotten before its use.
-KEEP_LOADED: Final = 20_000
+from schemas.ledger.events import Entry
 
 
 @dataclass(slots=True, eq=False)
@@ -121,6 +114,7 @@ class Original:
 
     ledger_id: str
     entries: list[Entry]
+    saga_id: str
     reversed_by: str | None = None
 
 
@@ -139,9 +133,9 @@ class State:
     ledgers: dict[str, Ledger] = field(default_factory=dict)
     #: Heap of (expires at, hold, ledger). A hold that closed early stays until it surfaces.
     deadlines: list[tuple[int, str, str]] = field(default_factory=list)
-    posted: Recent[TransactionPosted] = field(default_factory=lambda: Recent(KEEP_RECENT))
-    loaded: Recent[Original] = field(default_factory=lambda: Recent(KEEP_LOADED))
-    ended: Recent[ClosedHold] = field(default_factory=lambda: Recent(KEEP_LOADED))
+    #: Closed things that were loaded for a command that names them; bounded by ``recall.KEEP``.
+    originals: dict[str, Original] = field(default_factory=dict)
+    ended: dict[str, ClosedHold] = field(default_factory=dict)
     #: Holds in the heap that are no longer open; when they outnumber the others the heap is made anew.
     stale_deadlines: int = 0
 
@@ -171,10 +165,3 @@ class State:
             heappop(self.deadlines)
             self.stale_deadlines -= 1
         return None
-
-    def original(self, transaction_id: str) -> Original | None:
-        """A transaction known to memory: loaded for this command, or posted a moment ago."""
-        known = self.loaded.get(transaction_id)
-        if known is None and (event := self.posted.get(transaction_id)) is not None:
-            known = Original(event.ledger_id, event.entries)
-        return known
