@@ -22,6 +22,7 @@ from pydantic_core import from_json, to_json
 
 from events.chain import encode_row, event_id, leaf_hash
 from events.deciding import Outgoing
+from events.failpoints import reach
 from events.store import reading
 from events.store.recorder import ShardRecorder
 from events.topics import commands_topic, events_topic
@@ -134,6 +135,7 @@ class Relay:
                 while lane.sent < lane.last_committed:
                     batch = await self._next(lane)
                     await self._send(lane, batch)
+                    reach("publish")
                     lane.sent = batch[-1].position
                     self.published += len(batch)
                 self._health.ok(name)
@@ -260,6 +262,7 @@ class Relay:
     async def _write_marks(self, lanes: Sequence[_Lane]) -> None:
         moved = {lane.shard: lane.sent for lane in lanes if lane.sent > lane.marked}
         if moved:
+            reach("mark")
             await asyncio.to_thread(reading.save_relay_marks, self.recorder, moved)
             for lane in lanes:
                 lane.marked = max(lane.marked, moved.get(lane.shard, 0))

@@ -21,6 +21,7 @@ from faststream.kafka.message import FAKE_CONSUMER
 
 from events.decider import Decider
 from events.errors import EngineError, HistoryGapError
+from events.failpoints import reach
 from events.migrations import recorded_shards
 from events.producer import new_producer
 from events.relay import Relay
@@ -161,6 +162,7 @@ class WriterService:
         for shard, outgoing in committed.outgoing.items():
             self.relay.offer(shard, outgoing)
         if committed.replies:
+            reach("reply")
             self.replies.send(committed.replies)
 
     def _seek(self, offsets: dict[int, int]) -> None:

@@ -31,6 +31,7 @@ from events.errors import (
     UnknownCommitError,
     UnreadableRecordError,
 )
+from events.failpoints import reach
 from events.loading import EventDecoder, load_shard, read_stream
 from events.store import reading
 from events.store.append import ShardAppend
@@ -363,6 +364,7 @@ class Writer(Generic[S]):
     async def _commit(self, batches: Sequence[ShardBatch[S]], appends: Sequence[ShardAppend]) -> None:
         started = time.perf_counter()
         await self._run(self.recorder.append, appends)
+        reach("commit")
         self.stats.commit_s += time.perf_counter() - started
         self.stats.batches += 1
         self.stats.events += sum(len(a.rows) for a in appends)

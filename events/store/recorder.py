@@ -36,6 +36,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import tuple_row
 
 from events.errors import AppendDataError, ClaimConflictError, FencedError, UnknownCommitError
+from events.failpoints import reach
 from events.store.append import ShardAppend, append_in_transaction, single_append
 from events.store.tables import create_statements, month_partition, schema_name
 
@@ -116,6 +117,7 @@ class ShardRecorder(PostgresProcessRecorder):
         try:
             with self.connection() as conn, conn.transaction():
                 append_in_transaction(conn, self.schema, shards)
+                reach("append")
         except (FencedError, ClaimConflictError):
             raise
         except (psycopg.DataError, psycopg.IntegrityError) as error:
@@ -142,21 +144,27 @@ class ShardRecorder(PostgresProcessRecorder):
                 raise ProgrammingError(f"shard {self.shard} of {self.service} does not exist")
             epoch, position, offset, chain, last_time = head
             following = offset
-            if tracking is not None:
-                if self.upstream not in {None, tracking.application_name}:
-                    raise IntegrityError(
-                        f"{self.service} tracks {self.upstream}, not {tracking.application_name}"
-                    )
+            if tracking is not None and tracking.application_name == self.upstream:
                 if tracking.notification_id <= offset:
-                    raise IntegrityError(
-                        f"{tracking.application_name} {tracking.notification_id} is tracked already"
-                    )
+                    raise IntegrityError(f"{self.upstream} {tracking.notification_id} is tracked already")
                 following = tracking.notification_id
+            elif tracking is not None:
+                self._track_foreign(conn, tracking)
             batch = single_append(
                 self.shard, epoch, position, offset, following, chain, last_time, stored_events
             )
             append_in_transaction(conn, self.schema, [batch])
             return list(range(position, position + len(stored_events)))
+
+    def _track_foreign(self, conn: Connection, tracking: Tracking) -> None:
+        """Upstreams other than the shard's own topic are tracked by name; the engine itself has none."""
+        moved = conn.execute(
+            f'INSERT INTO "{self.schema}".meta AS m (key, value) VALUES (%s, %s) '
+            "ON CONFLICT (key) DO UPDATE SET value = excluded.value WHERE m.value::bigint < excluded.value::bigint",
+            (f"tracking/{tracking.application_name}", str(tracking.notification_id)),
+        ).rowcount
+        if moved == 0:
+            raise IntegrityError(f"{tracking.application_name} {tracking.notification_id} is tracked already")
 
     def insert_tracking(self, tracking: Tracking) -> None:
         """Move the consumed offset without an event."""
@@ -164,12 +172,15 @@ class ShardRecorder(PostgresProcessRecorder):
 
     def max_tracking_id(self, application_name: str) -> int | None:
         """The highest consumed upstream position, or ``None`` when nothing was consumed."""
-        if self.upstream not in {None, application_name}:
-            return None
+        statement, key = (
+            f'SELECT next_offset FROM "{self.schema}".shard_head WHERE shard = %s',
+            str(self.shard),
+        )
+        if application_name != self.upstream:
+            statement = f'SELECT value::bigint FROM "{self.schema}".meta WHERE key = %s'
+            key = f"tracking/{application_name}"
         with _library_errors(), self.connection() as conn:
-            row = conn.execute(
-                f'SELECT next_offset FROM "{self.schema}".shard_head WHERE shard = %s', (self.shard,)
-            ).fetchone()
+            row = conn.execute(statement, (key,)).fetchone()
         return int(row[0]) if row is not None and row[0] > 0 else None
 
     def max_notification_id(self) -> int | None:

@@ -1,0 +1,23 @@
+"""Process of the counter service: ``python -m tests.kit.counter_service <service>``."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+
+from events.service import run_writer
+from nexafi.role import Health, RoleContext
+from nexafi.settings import Settings
+from tests.kit.counter import CounterDecider
+
+
+async def main(service: str) -> None:
+    """Run until SIGTERM."""
+    ctx = RoleContext(Settings(), asyncio.Event(), Health())
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ctx.stop.set)
+    await run_writer(ctx, CounterDecider(service))
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1]))
