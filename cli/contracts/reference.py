@@ -7,16 +7,17 @@ import importlib.util
 import inspect
 import json
 import pkgutil
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-import click
 import typer
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from cli.contracts.catalog import catalog
 from cli.contracts.golden import sample
+from gateway.reasons import DEFAULT_STATUS, STATUS
 from nexafi.problems import EDGE, title_of
 from nexafi.settings import PORT_OFFSETS, Settings
 from schemas.common.problems import PROBLEM_BASE
@@ -33,6 +34,7 @@ _PROBLEMS: Final = (
     "changes its meaning, so switch on it. `pointer`, when present, is a JSON Pointer (RFC 6901) into the body, "
     "or the name of a header or parameter.\n"
 )
+_BOLD: Final = re.compile(r"\[bold\](.*?)\[/(?:bold)?\]")
 
 
 def pages() -> dict[str, str]:
@@ -90,29 +92,42 @@ def cli_page() -> str:
             f"## `{' '.join(path)}`\n",
             inspect.cleandoc(command.help or "").split("\f")[0].strip() + "\n",
         ]
-        context = click.Context(command, info_name=" ".join(path))
+        context = command.context_class(command, info_name=" ".join(path))
         usage = " ".join(command.collect_usage_pieces(context))
         lines += [f"```\n{' '.join(path)} {usage}\n```\n"]
-        rows = [_parameter(each) for each in command.params if not getattr(each, "hidden", False)]
+        rows = [
+            _parameter(each)
+            for each in command.params
+            if not getattr(each, "hidden", False) and not _shell(each)
+        ]
         if rows:
             lines += ["| parameter | default | meaning |", "|---|---|---|", *rows, ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
 def _commands(command: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    if (
+        module := getattr(command, "_module", None)
+    ) is not None:  # stands for a command that is imported when used
+        command = typer.main.get_command(importlib.import_module(module).app)
     if not command.hidden:
         yield path, command
-    for name, each in getattr(command, "commands", {}).items():
-        if not each.hidden:
+        for name, each in getattr(command, "commands", {}).items():
             yield from _commands(each, (*path, name))
+
+
+def _shell(parameter: Any) -> bool:
+    """Options that typer adds to every application for completion in a shell."""
+    return parameter.name in {"install_completion", "show_completion"}
 
 
 def _parameter(parameter: Any) -> str:
     names = " ".join(f"`{name}`" for name in parameter.opts)
     if parameter.param_type_name == "argument":
-        names = f"`{parameter.make_metavar(click.Context(click.Command('x')))}`"
+        many = "..." if parameter.nargs == -1 else ""
+        names = f"`{(parameter.metavar or parameter.name).upper()}{many}`"
     value = parameter.default() if callable(parameter.default) else parameter.default
-    default = "required" if parameter.required else "" if value in (None, (), []) else f"`{value}`"
+    default = "required" if parameter.required else "" if value in (None, (), [], False) else f"`{value}`"
     meaning = " ".join((getattr(parameter, "help", "") or "").split()).replace("|", "\\|")
     return f"| {names} | {default} | {meaning} |"
 
@@ -180,7 +195,7 @@ def problems_page() -> str:
         "A refusal by a domain is an outcome of the command: it is stored, and the same command gives it again.\n",
     ]
     for slug, meanings in reasons().items():
-        lines += [f"### {slug}\n", f"{title_of(slug)}.\n"]
+        lines += [f"### {slug}\n", f"{STATUS.get(slug, DEFAULT_STATUS)}. {title_of(slug)}.\n"]
         lines += [f"- {service}: {meaning}" for service, meaning in meanings.items()]
         lines.append("")
     return "\n".join(lines).rstrip() + "\n"

@@ -19,10 +19,7 @@ def decider_classes() -> dict[str, type[Decider[Any]]]:
         if path.name in {"domain.py", "decider.py"}:
             module = importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
             for each in vars(module).values():
-                if inspect.isclass(each) and issubclass(each, Decider) and not inspect.isabstract(each):
-                    if each.__module__ == module.__name__:
-                        assert each.service not in found, (
-                            f"{relative(path)}: a second decider of {each.service}"
-                        )
-                        found[each.service] = each
+                if inspect.isclass(each) and issubclass(each, Decider) and each.__module__ == module.__name__:
+                    assert each.service not in found, f"{relative(path)}: a second decider of {each.service}"
+                    found[each.service] = each
     return dict(sorted(found.items()))
