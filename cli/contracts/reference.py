@@ -90,7 +90,7 @@ def cli_page() -> str:
     for path, command in _commands(root, ("nexafi",)):
         lines += [
             f"## `{' '.join(path)}`\n",
-            inspect.cleandoc(command.help or "").split("\f")[0].strip() + "\n",
+            _BOLD.sub(r"**\1**", inspect.cleandoc(command.help or "")) + "\n",
         ]
         context = command.context_class(command, info_name=" ".join(path))
         usage = " ".join(command.collect_usage_pieces(context))
