@@ -1,4 +1,4 @@
-"""Steps that run once the servers answer and before the roles start: database, tables, topics, demo users.
+"""Steps that run once the servers answer and before the roles start: tables, topics, demo users.
 
 Each step names a function ``module:function(settings)``, sync or async, that may be run any number of
 times. A step whose module does not exist is skipped and said so; a step that fails stops the start.
@@ -21,7 +21,6 @@ from typing import Any
 
 from cli.stack import servers
 from cli.stack.paths import Layout
-from cli.stack.servers.postgres import Postgres
 from nexafi.settings import Settings
 
 _SERVER_TIMEOUT_S = 120.0
@@ -38,27 +37,11 @@ class Step:
 
 
 STEPS: tuple[Step, ...] = (
-    Step("database", "cli.bootstrap:create_database", ("postgres",)),
     Step("event stores", "events.migrations:migrate", ("postgres",)),
     Step("topics", "events.topics:ensure_topics", ("kafka",)),
     Step("views", "projections.migrations:migrate", ("postgres", "elasticsearch")),
     Step("demo users", "services.auth.bootstrap:ensure_demo", ("postgres", "kafka"), shown_as="demo"),
 )
-
-
-def create_database(settings: Settings) -> None:
-    """Make the role and the database ``nexafi`` on the embedded server; another server's owner has done so."""
-    if settings.database_url is not None:
-        return
-    import psycopg
-
-    admin = Postgres(Layout.here(settings.data_dir), None, settings).admin_url
-    with psycopg.connect(admin, autocommit=True) as connection:
-        if connection.execute("SELECT 1 FROM pg_roles WHERE rolname = 'nexafi'").fetchone() is None:
-            connection.execute("CREATE ROLE nexafi LOGIN CREATEDB")
-            connection.execute("GRANT pg_monitor, pg_signal_backend TO nexafi")
-        if connection.execute("SELECT 1 FROM pg_database WHERE datname = 'nexafi'").fetchone() is None:
-            connection.execute("CREATE DATABASE nexafi OWNER nexafi")
 
 
 def _wait_for(name: str, settings: Settings) -> None:

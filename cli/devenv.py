@@ -94,7 +94,6 @@ def ensure() -> None:
         begun = time.monotonic()
         if not _works(PYTHON):
             _make_venv()
-        _ensure_pip()
         if not stamped("lock", locked):
             say(f"Installing the packages of requirements.lock into {VENV.name} (once) ...")
             _install_locked()
@@ -112,26 +111,40 @@ def _works(python: Path) -> bool:
     return subprocess.run([python, "-c", check], capture_output=True, check=False).returncode == 0
 
 
-def _ensure_pip() -> None:
-    """An environment that uv made has no pip; Python brings one along."""
-    if subprocess.run([PYTHON, "-c", "import pip"], capture_output=True, check=False).returncode != 0:
-        _run([str(PYTHON), "-m", "ensurepip", "--default-pip"])
+def _pip() -> list[str]:
+    """The command that installs into the environment: its own pip, else that of the Python that runs this."""
+    own = [str(PYTHON), "-m", "pip"]
+    if not _can_import(str(PYTHON), "pip") and _can_import(str(PYTHON), "ensurepip"):
+        _run([str(PYTHON), "-m", "ensurepip", "--default-pip"])  # uv makes environments without pip
+    if _can_import(str(PYTHON), "pip"):
+        return own
+    if _can_import(sys.executable, "pip"):
+        return [sys.executable, "-m", "pip", "--python", str(PYTHON)]
+    raise SystemExit(
+        "Neither pip nor uv is to be had. On Debian and Ubuntu both venv and pip are packages of their own: "
+        "apt install python3-venv python3-pip"
+    )
+
+
+def _can_import(python: str, module: str) -> bool:
+    return (
+        subprocess.run([python, "-c", f"import {module}"], capture_output=True, check=False).returncode == 0
+    )
 
 
 def _make_venv() -> None:
     say(f"Making {VENV} with Python {sys.version.split()[0]} ...")
-    made = subprocess.run(
-        [getattr(sys, "_base_executable", sys.executable), "-m", "venv", "--clear", str(VENV)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if made.returncode != 0:
-        shutil.rmtree(VENV, ignore_errors=True)
-        raise SystemExit(
-            f"{made.stdout}{made.stderr}\nThe environment could not be made. On Debian and Ubuntu the module venv "
-            "is a package of its own: apt install python3-venv"
+    base = getattr(sys, "_base_executable", sys.executable)
+    for options in ([], ["--without-pip"]):  # Debian's Python lacks ensurepip until python3-venv is installed
+        made = subprocess.run(
+            [base, "-m", "venv", "--clear", *options, str(VENV)], capture_output=True, text=True, check=False
         )
+        if made.returncode == 0:
+            return
+    shutil.rmtree(VENV, ignore_errors=True)
+    raise SystemExit(
+        f"{made.stdout}{made.stderr}\nThe environment could not be made: apt install python3-venv"
+    )
 
 
 def _install_locked() -> None:
@@ -161,23 +174,21 @@ def _install_locked() -> None:
 
 def _uv() -> Path | None:
     """uv at the version and digest of the lock file, installed into the environment; ``None`` without it."""
-    uv = VENV / "bin" / "uv"
+    own = VENV / "bin" / "uv"
     pin = re.search(r"^uv==\S+ \\\n(?:    --hash=\S+(?: \\)?\n)+", LOCK.read_text(), re.MULTILINE)
-    if pin is None:
-        return uv if uv.exists() else None
+    found = shutil.which("uv")
+    if pin is None or not (_can_import(str(PYTHON), "pip") or _can_import(str(PYTHON), "ensurepip")):
+        return own if own.exists() else Path(found) if found else None
     with tempfile.TemporaryDirectory() as folder:
         wanted = Path(folder) / "uv.txt"
         wanted.write_text(pin.group())
-        command = [str(PYTHON), "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-deps"]
-        done = subprocess.run(
-            [*command, "--require-hashes", "-r", wanted], capture_output=True, text=True, check=False
-        )
+        command = [*_pip(), "install", "-q", "--disable-pip-version-check", "--no-deps", "--require-hashes"]
+        done = subprocess.run([*command, "-r", wanted], capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        say(
-            f"uv is not to be had ({done.stderr.strip().splitlines()[-1] if done.stderr.strip() else 'pip failed'}); pip does its work, slower."
-        )
+        reason = (done.stderr.strip().splitlines() or ["pip failed"])[-1]
+        say(f"uv is not to be had ({reason}); pip does its work, slower.")
         return None
-    return uv
+    return own
 
 
 def _uv_env() -> dict[str, str]:
@@ -195,13 +206,20 @@ def _uv_env() -> dict[str, str]:
 
 
 def _pip_setting(name: str) -> str:
+    if not _can_import(str(PYTHON), "pip"):
+        return ""
     command = [str(PYTHON), "-m", "pip", "config", "get", name]
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def _install_project() -> None:
-    command = [str(PYTHON), "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-deps"]
-    if _run([*command, "--no-build-isolation", "--editable", str(ROOT)]) != 0:
+    options = ["--no-deps", "--no-build-isolation", "--editable", str(ROOT)]
+    uv = VENV / "bin" / "uv"
+    if uv.exists():
+        status = _run([str(uv), "pip", "install", "-q", "--python", str(PYTHON), *options], env=_uv_env())
+    else:
+        status = _run([*_pip(), "install", "-q", "--disable-pip-version-check", *options])
+    if status != 0:
         raise SystemExit("The project itself could not be installed (see above).")
 
 

@@ -54,7 +54,7 @@ def start(
                 console.print(f"[yellow]{name} was left by a supervisor that is gone: ended[/]")
         embedded = {name for name in server_names if not servers.is_external(name, settings)}
         if taken := ports.taken(settings, sorted(embedded), group_names):
-            raise StartError(ports.explain(taken, settings.port_base))
+            raise StartError(ports.explain(taken))
         if embedded:
             provision(layout, embedded, console)
         _spawn(layout, server_names, group_names, env or {}, bound=bound_to_caller)

@@ -63,13 +63,13 @@ def owner(port: int) -> str | None:
     return None
 
 
-def explain(problems: dict[int, str], port_base: int) -> str:
+def explain(problems: dict[int, str]) -> str:
     """A sentence a port, and the way out."""
     lines = [
         f"Port {port}, wanted by {name}, is taken by {owner(port) or 'another process'}."
         for port, name in problems.items()
     ]
-    lines.append(f"End it, or choose another range: NEXAFI_PORT_BASE={port_base + 20000} ./dev up")
+    lines.append(f"End it, or choose another range: NEXAFI_PORT_BASE={free_port_base()} ./dev up")
     return "\n".join(lines)
 
 

@@ -27,6 +27,7 @@ from cli.stack.paths import CHECKOUT, Layout
 from cli.stack.process import Command, Identity, tail
 from cli.stack.programs import locate
 from cli.stack.roleprobe import probe_readyz
+from cli.stack.servers.postgres import Postgres
 from cli.stack.state import ProcessState, StackState
 from nexafi.settings import Settings
 
@@ -123,6 +124,9 @@ class Supervisor:
 
     async def _start_rest(self) -> None:
         await self._external_ready()
+        if "postgres" in self.children:
+            await self._server_ready("postgres")
+            await asyncio.to_thread(Postgres(self.layout, None, self.settings).create_database)
         if self.group_names:
             await self._bootstrap()
             self._role_keepers = tuple(

@@ -17,6 +17,7 @@ from nexafi.settings import Settings
 
 ALL_SERVERS = frozenset(servers.SERVERS)
 _START_TIMEOUT_S = 240.0
+_PORT_TRIES = 3
 
 
 @dataclass
@@ -78,22 +79,33 @@ def start_servers(
     """
     wanted = [name for name in servers.SERVERS if name in set(which)]
     root = data_dir or Path(tempfile.mkdtemp(prefix="nexafi-test-"))
+    if port_base is not None:
+        return _start(wanted, root, port_base, bound=bound)
+    for _ in range(_PORT_TRIES - 1):
+        try:
+            return _start(wanted, root, ports.free_port_base(), bound=bound)
+        except control.StartError as error:
+            if "in use" not in str(error) and "is taken" not in str(error):
+                raise  # else another process was faster to take a port: other ports, then
+    return _start(wanted, root, ports.free_port_base(), bound=bound)
+
+
+def _start(wanted: list[str], root: Path, port_base: int, *, bound: bool) -> Stack:
     layout = Layout.here(root)
     layout.create()
-    base = port_base or ports.free_port_base()
-    settings = Settings(port_base=base, data_dir=root)
-    env = {"NEXAFI_PORT_BASE": str(base), "NEXAFI_DATA_DIR": str(root)}
-    console = Console(stderr=True)
+    settings = Settings(port_base=port_base, data_dir=root)
     control.start(
-        layout, settings, server_names=wanted, group_names=[], console=console, env=env, bound_to_caller=bound
+        layout,
+        settings,
+        server_names=wanted,
+        group_names=[],
+        console=Console(stderr=True),
+        env={"NEXAFI_PORT_BASE": str(port_base), "NEXAFI_DATA_DIR": str(root)},
+        bound_to_caller=bound,
     )
     stack = Stack(_with_addresses(settings), layout, own=True)
     try:
         control.wait_ready(layout, timeout_s=_START_TIMEOUT_S)
-        if "postgres" in wanted:
-            from cli.bootstrap import create_database
-
-            create_database(settings)
     except BaseException:
         stack.stop()
         raise

@@ -119,3 +119,14 @@ class Postgres(Base):
         except psycopg.OperationalError as error:
             return str(error).strip().splitlines()[-1]
         return None
+
+    def create_database(self) -> None:
+        """Make the role and the database that roles use; whoever runs an external server has done so there."""
+        import psycopg
+
+        with psycopg.connect(self.admin_url, autocommit=True) as connection:
+            if connection.execute("SELECT 1 FROM pg_roles WHERE rolname = 'nexafi'").fetchone() is None:
+                connection.execute("CREATE ROLE nexafi LOGIN CREATEDB")
+                connection.execute("GRANT pg_monitor, pg_signal_backend TO nexafi")
+            if connection.execute("SELECT 1 FROM pg_database WHERE datname = 'nexafi'").fetchone() is None:
+                connection.execute("CREATE DATABASE nexafi OWNER nexafi")
