@@ -172,16 +172,22 @@ def _install_locked() -> None:
         )
 
 
+def pinned(lock: str, name: str) -> str | None:
+    """The lines of a lock file that pin ``name``, with its digests."""
+    found = re.search(rf"^{re.escape(name)}==\S+ \\\n(?:    --hash=\S+(?: \\)?\n)+", lock, re.MULTILINE)
+    return found.group() if found else None
+
+
 def _uv() -> Path | None:
     """uv at the version and digest of the lock file, installed into the environment; ``None`` without it."""
     own = VENV / "bin" / "uv"
-    pin = re.search(r"^uv==\S+ \\\n(?:    --hash=\S+(?: \\)?\n)+", LOCK.read_text(), re.MULTILINE)
+    pin = pinned(LOCK.read_text(), "uv")
     found = shutil.which("uv")
     if pin is None or not (_can_import(str(PYTHON), "pip") or _can_import(str(PYTHON), "ensurepip")):
         return own if own.exists() else Path(found) if found else None
     with tempfile.TemporaryDirectory() as folder:
         wanted = Path(folder) / "uv.txt"
-        wanted.write_text(pin.group())
+        wanted.write_text(pin)
         command = [*_pip(), "install", "-q", "--disable-pip-version-check", "--no-deps", "--require-hashes"]
         done = subprocess.run([*command, "-r", wanted], capture_output=True, text=True, check=False)
     if done.returncode != 0:
