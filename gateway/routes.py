@@ -42,6 +42,8 @@ class CommandRoute:
     location: str | None = None
     #: Many of these in one request: the path of the bulk route.
     bulk: str | None = None
+    #: The body holds many things and may be as large as the server reads.
+    large: bool = False
     #: The gateway makes a secret and puts its hash into the command.
     issues: Issue | None = None
     #: Result fields, for the documentation.
@@ -86,7 +88,7 @@ COMMANDS: Final[tuple[CommandRoute, ...]] = (
     CommandRoute(path=f"{_L}/accounts/{{account_id}}/close", command=ledger.CloseAccount, service="ledger", scope=_LEDGER_WRITE, shard_from="ledger_id", result=("account_id",), summary="Close an account"),
     CommandRoute(path=f"{_L}/transactions", command=ledger.PostTransaction, service="ledger", scope=_LEDGER_WRITE, shard_from="ledger_id", wrap="transaction", status=201, location=f"{_L}/transactions/{{transaction_id}}", bulk=f"{_L}/transactions/bulk", result=("transaction_id",), summary="Post a transaction"),
     CommandRoute(path=f"{_L}/transactions/{{transaction_id}}/reverse", command=ledger.ReverseTransaction, service="ledger", scope=_LEDGER_WRITE, shard_from="ledger_id", status=201, location=f"{_L}/transactions/{{transaction_id}}", result=("transaction_id", "reverses"), summary="Reverse a transaction"),
-    CommandRoute(path=f"{_L}/transaction-batches", command=ledger.PostBatch, service="ledger", scope=_LEDGER_WRITE, shard_from="ledger_id", status=201, result=("transaction_ids",), summary="Post several transactions, all or nothing"),
+    CommandRoute(path=f"{_L}/transaction-batches", command=ledger.PostBatch, large=True, service="ledger", scope=_LEDGER_WRITE, shard_from="ledger_id", status=201, result=("transaction_ids",), summary="Post several transactions, all or nothing"),
     CommandRoute(path=f"{_L}/holds", command=ledger.PlaceHold, service="ledger", scope=_LEDGER_WRITE, shard_from="ledger_id", status=201, location=f"{_L}/holds/{{hold_id}}", bulk=f"{_L}/holds/bulk", result=("hold_id",), summary="Place a hold"),
     CommandRoute(path=f"{_L}/holds/{{hold_id}}/post", command=ledger.PostHold, service="ledger", scope=_LEDGER_WRITE, shard_from="ledger_id", result=("hold_id", "transaction_id"), summary="Post a hold in full or in part"),
     CommandRoute(path=f"{_L}/holds/{{hold_id}}/void", command=ledger.VoidHold, service="ledger", scope=_LEDGER_WRITE, shard_from="ledger_id", result=("hold_id",), summary="Release a hold"),

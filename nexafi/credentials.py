@@ -21,19 +21,6 @@ API_KEY: Final = "nfk_"
 #: Characters of an API key that may be shown again, to tell keys apart (48 of its 256 bits).
 VISIBLE: Final = 12
 
-#: Scopes that exist. ``<area>:*`` grants every scope of its area.
-SCOPES: Final[dict[str, str]] = {
-    "ledger:read": "Read ledgers, accounts, balances, entries, transactions and holds.",
-    "ledger:write": "Create ledgers and accounts, post and reverse transactions, place and end holds.",
-    "payments:read": "Read payments and their timelines.",
-    "payments:write": "Initiate, cancel and refund payments.",
-    "compliance:read": "Read compliance cases.",
-    "compliance:decide": "Release or block payments that wait for an officer.",
-    "search:read": "Search over payments and entries.",
-    "events:read": "Follow the stream of events.",
-    "auth:admin": "Manage clients and API keys of the own tenant.",
-}
-
 
 class CredentialKeys:
     """Derives and hashes secrets with keys of their own, derived from the installation's."""
@@ -64,14 +51,3 @@ class CredentialKeys:
 def visible_prefix(api_key: str) -> str:
     """The part of a key that may be shown; only characters that every system can show."""
     return api_key[:VISIBLE].replace("-", "_")
-
-
-def grants(scopes: frozenset[str], wanted: str) -> bool:
-    """Whether ``scopes`` contain ``wanted`` or its area's wildcard."""
-    return wanted in scopes or f"{wanted.partition(':')[0]}:*" in scopes
-
-
-def is_known_scope(scope: str) -> bool:
-    """Whether ``scope`` is in :data:`SCOPES` or the wildcard of an area that is."""
-    area, _, action = scope.partition(":")
-    return scope in SCOPES or (action == "*" and any(s.startswith(f"{area}:") for s in SCOPES))

@@ -14,10 +14,10 @@ from typing import Any, ClassVar, Final, Literal
 import orjson
 
 from events.decider import Accepted, Context, Decider, Emit, EventMeta, Rejected
-from nexafi.credentials import is_known_scope
 from schemas.auth.commands import COMMANDS, DisableClient, IssueApiKey, RegisterClient, RevokeApiKey
 from schemas.auth.events import EVENTS, ApiKeyIssued, ApiKeyRevoked, ClientDisabled, ClientRegistered
 from schemas.common.base import Command, Event
+from schemas.common.scopes import is_known_scope
 from services.auth.reasons import REASONS
 
 #: Live clients and keys of one tenant on one shard.

@@ -1,0 +1,133 @@
+"""From the body of a request to the data of a command, validated once and serialised once.
+
+The model of a body is the command's without what the path says. Its canonical bytes are the validated value
+written again, so spaces, the order of fields and the order of metadata do not make another request.
+"""
+
+from __future__ import annotations
+
+import hmac
+from hashlib import sha256
+from typing import Annotated, Any, Final
+
+from pydantic import BaseModel, FailFast, TypeAdapter, ValidationError, create_model
+
+from gateway.routes import CommandRoute
+from nexafi.problems import ProblemError, validation_problem
+from schemas.common.base import Contract
+
+#: Fields that the gateway fills when it issues a secret.
+_ISSUED: Final = {
+    None: frozenset[str](),
+    "client-secret": frozenset({"secret_hash"}),
+    "api-key": frozenset({"key_hash", "prefix"}),
+}
+
+
+#: A body of one command; one that holds many (``CommandRoute.large``) may use all that the server reads.
+MAX_BODY_BYTES: Final = 256 * 1024
+#: Values in one body: a parsed JSON value takes 32 bytes and more, whatever it says.
+MAX_VALUES: Final = 500_000
+#: More field errors than this are counted and not listed.
+MAX_LISTED: Final = 100
+
+
+class BodyModel:
+    """How the body of one route is read and turned into the command's data."""
+
+    def __init__(self, route: CommandRoute) -> None:
+        self.route = route
+        command = route.command
+        fields = command.model_fields
+        self.model: type[BaseModel]
+        if route.wrap is not None:
+            wrapped = fields[route.wrap].annotation
+            assert isinstance(wrapped, type)
+            assert issubclass(wrapped, BaseModel)
+            self.model = wrapped
+        else:
+            absent = {*route.parameters, *_ISSUED[route.issues]}
+            left = {name: (info.annotation, info) for name, info in fields.items() if name not in absent}
+            self.model = (
+                command
+                if len(left) == len(fields)
+                else create_model(
+                    f"{command.__name__}Body", __base__=Contract, __doc__=command.__doc__, **left
+                )  # type: ignore[call-overload]
+            )
+        known = [name for name in route.parameters if name in fields]
+        self.path_fields = tuple(known)
+        self._validator: Any = self.model.__pydantic_validator__
+        self._serializer: Any = self.model.__pydantic_serializer__
+        many = Annotated[list[self.model], FailFast()]  # type: ignore[name-defined]
+        self._many: TypeAdapter[list[Any]] = TypeAdapter(many)
+
+    def read(self, body: bytes) -> Any:
+        """The validated value; a problem with a pointer when it is not valid. No body is an empty object."""
+        bound(body, None if self.route.large else MAX_BODY_BYTES)
+        try:
+            value = self._validator.validate_json(body or b"{}", strict=True)
+        except ValidationError as error:
+            raise problem_of(error) from None
+        return canonical(value)
+
+    def read_many(self, body: bytes) -> list[Any]:
+        """A JSON array of bodies; ``ValidationError`` when any is not valid."""
+        return self._many.validate_json(body, strict=True)
+
+    def read_python(self, value: Any) -> Any:
+        """The same for a value that is parsed already; ``ValidationError`` when it is not valid."""
+        return canonical(self._validator.validate_python(value, strict=True))
+
+    def data(self, value: Any, params: dict[str, str], issued: dict[str, str] | None = None) -> bytes:
+        """JSON bytes of the command. ``params`` are ids and ``issued`` is the gateway's own: both need no escaping."""
+        written: bytes = self._serializer.to_json(value)
+        parts = [f'"{name}":"{params[name]}"' for name in self.path_fields]
+        if issued:
+            parts += [f'"{name}":"{text}"' for name, text in issued.items()]
+        if self.route.wrap is not None:
+            parts.append(f'"{self.route.wrap}":')
+            return b"{" + ",".join(parts).encode() + written + b"}"
+        if not parts:
+            return written
+        head = b"{" + ",".join(parts).encode()
+        return head + b"}" if written == b"{}" else head + b"," + written[1:]
+
+
+class Digests:
+    """Request hashes: an HMAC, so that a stored hash says nothing about a body that could be guessed."""
+
+    def __init__(self, key: bytes) -> None:
+        self._key = hmac.digest(key, b"nexafi/request-hash/v1", sha256)
+
+    def of(self, command_type: str, data: bytes) -> str:
+        """64 hex digits over the command's type and canonical data."""
+        return hmac.digest(self._key, command_type.encode() + b"\0" + data, sha256).hex()
+
+
+def canonical(value: Any) -> Any:
+    """Order the metadata of a value and of the transactions in it, in place; every other order is the model's."""
+    metadata = getattr(value, "metadata", None)
+    if metadata and len(metadata) > 1:
+        ordered = sorted(metadata.items())
+        metadata.clear()
+        metadata.update(ordered)
+    for item in getattr(value, "transactions", ()):
+        canonical(item)
+    return value
+
+
+def bound(body: bytes, limit: int | None) -> None:
+    """Refuse a body that would take more memory to read than it is worth."""
+    if limit is not None and len(body) > limit:
+        raise ProblemError("body-too-large", f"The body of one command has at most {limit} bytes.")
+    if len(body) > MAX_VALUES and body.count(b",") > MAX_VALUES:
+        raise ProblemError("body-too-large", f"A body has at most {MAX_VALUES} values.")
+
+
+def problem_of(error: ValidationError) -> ProblemError:
+    """The problem of a refused body; no input is repeated."""
+    count = error.error_count()
+    if count > MAX_LISTED:  # listing hundreds of thousands would cost more than the request
+        return ProblemError("validation-failed", f"{count} fields are not valid.", pointer="")
+    return validation_problem(error.errors(include_url=False, include_input=False))
