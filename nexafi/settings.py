@@ -77,6 +77,12 @@ class Settings(BaseSettings):
     signing_keys: SecretStr | None = None
     """Private P-256 keys of access tokens as a JWK set, newest first; a file in `data_dir` when not set."""
 
+    # --- risk and compliance
+    sanctions_dir: Path | None = None
+    """Folder of a sanctions list in OFAC's CSV layout; absent: the copy that comes with the product."""
+    fraud_model_dir: Path | None = None
+    """Folder of a fraud model (`model.json` and its ONNX file); absent: the baseline that comes with the product."""
+
     # --- access tokens
     token_issuer: str | None = None
     """Public URL of the gateway, which is the issuer of its tokens; the local address when not set."""

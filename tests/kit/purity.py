@@ -16,7 +16,7 @@ PURE_MODULES = frozenset(
     "jellyfish numpy onnxruntime orjson pydantic rapidfuzz unidecode xxhash".split()
 )
 #: Our own modules that are pure themselves.
-PURE_OURS = ("schemas", "events.decider", "nexafi.ids")
+PURE_OURS = ("schemas", "events.begun", "events.decider", "nexafi.ids")
 _CLOCKS = frozenset({"now", "utcnow", "today", "time_ns", "monotonic", "perf_counter"})
 _RANDOM = frozenset({"uuid1", "uuid4", "urandom", "token_hex", "token_bytes", "getrandbits", "shuffle"})
 _IO = frozenset({"open", "print", "input", "exec", "eval", "__import__", "breakpoint"})

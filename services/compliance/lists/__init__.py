@@ -1,0 +1,1 @@
+"""Sanctions lists: their entries, and a loader for each layout."""
