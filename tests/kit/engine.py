@@ -8,6 +8,7 @@ import secrets
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -146,6 +147,15 @@ class Engine:
         """Rows from the service's schema (``{s}`` stands for it)."""
         with psycopg.connect(self.settings.database) as conn:
             return conn.execute(statement.replace("{s}", f'"{self.service}"'), params).fetchall()
+
+    def query_write(self, statement: str, *params: object) -> None:
+        """Change rows behind the engine's back."""
+        with psycopg.connect(self.settings.database) as conn:
+            conn.execute(statement.replace("{s}", f'"{self.service}"'), params)
+
+    def log_file(self, name: str = "writer") -> Path:
+        """A fresh file for a process's output."""
+        return Path(tempfile.mkdtemp(prefix="engine-")) / f"{name}.log"
 
     def stored_result(self, cid: str) -> CommandResult | None:
         """The stored answer of a command."""
