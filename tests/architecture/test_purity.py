@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kit.purity import impurities, pure_modules
+from tests.kit.purity import PURE_OURS, impurities, pure_modules
 from tests.kit.source import ROOT, python_files, relative
 
 #: Services whose domain adds or divides money. Scores of a model or of a name match are not money.
@@ -25,6 +25,15 @@ def test_every_service_has_a_domain_that_is_pure() -> None:
         money = any(relative(domain).startswith(f"{room}/") for room in MONEY)
         for module in pure_modules(domain):
             wrong += impurities(module, money=money)
+    assert wrong == []
+
+
+def test_what_domains_stand_on_is_pure_as_well() -> None:
+    wrong: list[str] = []
+    for module in PURE_OURS:
+        path = ROOT / Path(*module.split(".")).with_suffix(".py")
+        if path.is_file():
+            wrong += impurities(path, money=False)
     assert wrong == []
 
 

@@ -11,7 +11,7 @@ from tests.kit.source import ROOT, dotted, imported_modules, relative, tree
 #: What a domain may import: computing, never acting. Anything else is refused.
 PURE_MODULES = frozenset(
     "__future__ abc array bisect collections copy dataclasses decimal enum fractions functools hashlib heapq "
-    "itertools math operator re string struct types typing unicodedata "
+    "itertools math operator re string struct types typing unicodedata uuid "
     # computing of other people: parsing of bytes we hold, hashing, matching of names, model arithmetic
     "jellyfish numpy onnxruntime orjson pydantic rapidfuzz unidecode xxhash".split()
 )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,11 +15,14 @@ from cli.contracts.documents import baseline
 from cli.contracts.golden import FOLDER, frozen, sample_path, sha256
 from events.decider import Accepted, Decider, Emit, EventMeta
 from nexafi.ids import derived_id
+from nexafi.settings import Settings
 from sagas.payment.policy import Policy
 from schemas.common.base import Command, Event
 from schemas.common.outcomes import CommandIssued, CommandRefused
 from schemas.compliance.events import CaseOpened
 from schemas.sagas.commands import ObserveEvent
+from services.compliance.domain import ComplianceDecider
+from services.compliance.sanctions import load_screener
 from tests.kit.deciders import decider_classes
 from tests.kit.scenario import ROOT, START_US, Outcome, Scenario
 
@@ -67,6 +71,7 @@ class Platform:
     tellers: dict[str, Teller] = field(default_factory=dict)
     now_us: int = START_US
     seen: dict[str, int] = field(default_factory=dict)
+    decided: set[str] = field(default_factory=set)
 
     def __getitem__(self, service: str) -> Teller:
         return self.tellers[service]
@@ -134,6 +139,10 @@ class Platform:
         return True
 
     def _tell(self, service: str, command: Command, saga_id: str, command_id: str) -> None:
+        if command_id in self.decided:
+            return  # the engine answers from its results
+        if command_id:
+            self.decided.add(command_id)
         teller = self[service].at(max(self.now_us, self[service].now_us))
         outcome = teller.when(command, saga_id=saga_id, command_id=command_id or None)
         if not isinstance(outcome.decision, Accepted) and saga_id:
@@ -217,6 +226,11 @@ def write(platform: Platform) -> list[str]:
     return new
 
 
+def playing() -> dict[str, Callable[[], Decider[Any]]]:
+    """Service -> its domain with all that it needs to decide."""
+    return {**decider_classes(), "compliance": lambda: ComplianceDecider(load_screener(Settings()))}
+
+
 def main() -> int:
     """Record, and say what is new."""
     from tests.kit.story import tell
@@ -226,7 +240,7 @@ def main() -> int:
             "The contracts are released: golden histories are frozen. Add the sample of a new type by hand."
         )
         return 1
-    platform = Platform({service: Teller(make()) for service, make in decider_classes().items()})
+    platform = Platform({service: Teller(make()) for service, make in playing().items()})
     tell(platform)
     new = write(platform)
     print("\n".join([*new, f"{len(new)} samples are new"]))
