@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
@@ -43,7 +43,7 @@ _STOP_TIMEOUT_S: Final = 5.0
 
 
 class RawEvent:
-    """A record of an events topic; headers are read when they are asked for."""
+    """A record of an events topic; ``headers`` are a dictionary as soon as one is asked for."""
 
     __slots__ = ("_headers", "record")
 
@@ -51,19 +51,20 @@ class RawEvent:
         self.record = record
         self._headers: dict[str, bytes] | None = None
 
-    def header(self, name: str) -> bytes | None:
-        """A header's bytes, or ``None``."""
-        if self._headers is None:
-            self._headers = dict(self.record.headers)
-        return self._headers.get(name)
+    @property
+    def headers(self) -> dict[str, bytes]:
+        """All headers, undecoded."""
+        found = self._headers
+        if found is None:
+            found = self._headers = dict(self.record.headers)
+        return found
 
     def text(self, name: str) -> str:
         """A required header; :class:`MalformedEnvelopeError` when it is absent or not UTF-8."""
-        value = self.header(name)
-        if value is None:
-            raise MalformedEnvelopeError(f"header {name} is missing")
         try:
-            return value.decode()
+            return self.headers[name].decode()
+        except KeyError:
+            raise MalformedEnvelopeError(f"header {name} is missing") from None
         except UnicodeDecodeError as error:
             raise MalformedEnvelopeError(f"header {name} is not UTF-8") from error
 
@@ -71,7 +72,9 @@ class RawEvent:
     def position(self) -> int:
         """Gapless position in the shard's history, from 1."""
         try:
-            return int(self.text("ce_position"))
+            return int(self.headers["ce_position"])
+        except KeyError:
+            raise MalformedEnvelopeError("header ce_position is missing") from None
         except ValueError as error:
             raise MalformedEnvelopeError(f"header can not be read: {error}") from error
 
@@ -238,9 +241,10 @@ class EventStream:
         if isinstance(offset, int) and self._consumer is not None:
             self._consumer.seek(self._partition(source), offset)
             self._next[source] = offset
-        else:
-            self._starts[source] = offset
-            self._next.pop(source, None)
+            return
+        self._starts[source] = offset
+        self._next.pop(source, None)
+        if self._consumer is not None:
             self._rebuild_because = self._rebuild_because or "seek"
 
     def pause(self, *sources: Source) -> None:
@@ -306,7 +310,7 @@ class EventStream:
             enable_auto_commit=False,
             auto_offset_reset="none",
             isolation_level="read_committed",
-            fetch_max_wait_ms=250,
+            fetch_max_wait_ms=500,
             max_partition_fetch_bytes=4 * 1024 * 1024,
             metadata_max_age_ms=30_000,
         )
@@ -411,5 +415,5 @@ async def topic_ends(settings: Settings, services: Sequence[str]) -> dict[Source
 
 def trace_parents(events: Iterable[RawEvent]) -> list[str]:
     """Trace parents of those events that carry one, for a batch's span links."""
-    found: list[Any] = [e.header("ce_traceparent") for e in events]
+    found = [e.headers.get("ce_traceparent") for e in events]
     return [value.decode("latin-1") for value in found if value]

@@ -102,7 +102,7 @@ class CommandEndpoint:
     async def __call__(self, request: Request) -> Answer:
         """Send the command and answer."""
         route, desk, principal = self.route, self.desk, request.principal
-        seen = _seen(request)
+        seen = seen_token(request)
         key = idempotency_key(request)
         wait_s = preferred_wait(request)
         value = self.body.read(_checked(request, await request.body()))
@@ -214,7 +214,7 @@ def _with(body: bytes, secret: dict[str, str] | None) -> bytes:
     return body if secret is None else body[:-1] + b"," + orjson.dumps(secret)[1:]
 
 
-def _seen(request: Request) -> str:
+def seen_token(request: Request) -> str:
     """The caller's consistency token, checked before anything is sent, merged into one."""
     raw = request.headers.get(_TOKEN)
     if not raw:

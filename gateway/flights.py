@@ -148,6 +148,25 @@ class Flights:
             raise flight.failure
         return result
 
+    async def wait_all(self, flights: list[Flight], deadline: float) -> None:
+        """Return when all have ended, or at ``deadline`` (loop time): one waiter for all of them."""
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[CommandResult | None] = loop.create_future()
+        seconds = deadline - loop.time()
+        timer = loop.call_later(max(seconds, 0), _give_up, waiter)
+        try:
+            # Answers come in order and in batches: who waits for the last open one wakes up seldom.
+            for flight in reversed(flights):
+                while not flight.landed and not waiter.done():
+                    flight.waiters.append(step := loop.create_future())
+                    await asyncio.wait({step, waiter}, return_when=asyncio.FIRST_COMPLETED)
+                    if not step.done():
+                        flight.waiters.remove(step)
+                if waiter.done():
+                    return
+        finally:
+            timer.cancel()
+
     async def sweep(self) -> None:
         """Forget flights whose answer did not come, for ever."""
         loop = asyncio.get_running_loop()

@@ -24,7 +24,7 @@ _SAGA = {**_UUID, "description": "The saga on whose behalf it was; absent for an
 #: CloudEvents 1.0 attributes in the Kafka protocol binding, binary content mode.
 _COMMON_HEADERS: dict[str, Any] = {
     "ce_specversion": {"type": "string", "const": "1.0"},
-    "ce_id": _UUID,
+    "ce_id": {"type": "string"},
     "ce_type": {"type": "string", "description": "Name and version of the message."},
     "ce_source": {"type": "string"},
     "ce_time": _TIME,
@@ -40,11 +40,17 @@ _COMMON_HEADERS: dict[str, Any] = {
 }
 _COMMAND_HEADERS = {
     **_COMMON_HEADERS,
+    "ce_id": {**_UUID, "description": "The same request is the same command, for ever."},
     "ce_requesthash": {"type": "string", "description": "HMAC-SHA-256 of the canonical body, hexadecimal."},
     "ce_replyto": {"type": "string", "description": "`gw:<partition>` of nexafi.replies, `saga`, or empty."},
 }
 _EVENT_HEADERS = {
     **_COMMON_HEADERS,
+    "ce_id": {
+        "type": "string",
+        "pattern": "^[0-9a-f]{32}$",
+        "description": "From the event's leaf in the chain.",
+    },
     "ce_subject": {"type": "string", "description": "The stream: id of the thing that changed."},
     "ce_history": {**_UUID, "description": "Changes when a store is restored from a backup."},
     "ce_shard": {"type": "string", "pattern": "^[0-9]+$", "description": "Equals the partition."},
@@ -194,6 +200,9 @@ class _Builder:
             message["headers"] = {
                 "$ref": f"#/components/schemas/{'Command' if kind == 'commands' else 'Event'}Headers"
             }
+            same_as = "The command, as in ce_id." if kind == "commands" else "The stream, as in ce_subject."
+            record_key = {**_UUID, "description": same_as}
+            message["bindings"] = {"kafka": {"key": record_key, "bindingVersion": "0.5.0"}}
             message["correlationId"] = {"location": "$message.header#/ce_correlationid"}
         example = sample(type_)
         if example is not None:

@@ -101,6 +101,13 @@ class PaymentFlow(_Flow):
     #: The payment service has ended the payment.
     told: bool = False
 
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready; what is ``None`` is left out."""
+        out = super(PaymentFlow, self).to_dict()
+        if self.ending is not None:
+            out["ending"] = list(self.ending)
+        return out
+
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
         """Inverse of :meth:`to_dict`."""

@@ -85,13 +85,16 @@ class CommandEnvelope:
                 h.get("ce_requesthash", b"").decode(),
                 h.get("ce_replyto", b"").decode(),
                 h.get("ce_correlationid", b"").decode() or identifier,
-                h.get("ce_sagaid", b"").decode(),
+                saga := h.get("ce_sagaid", b"").decode(),
                 h.get("ce_traceparent", b"").decode(),
+                # Only a saga's command has an event as its cause, whose time it must not precede; a
+                # gateway's clock decides nothing.
+                micros(h["ce_time"].decode()) if saga else 0,
             )
         except KeyError as error:
             raise MalformedEnvelopeError(f"header {error.args[0]} is missing") from None
-        except UnicodeDecodeError as error:
-            raise MalformedEnvelopeError(f"header is not UTF-8: {error}") from None
+        except ValueError as error:
+            raise MalformedEnvelopeError(f"header can not be read: {error}") from None
 
 
 @dataclass(slots=True)

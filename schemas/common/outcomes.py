@@ -8,7 +8,8 @@ from pydantic import Field
 
 from schemas.common.base import Contract, Event, Id
 
-Outcome = Literal["accepted", "rejected"]
+#: ``failed``: the command is in the dead letters; it had no effect and may be retried by an operator.
+Outcome = Literal["accepted", "rejected", "failed"]
 
 
 class CommandResult(Contract):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 from services.compliance.lists.entries import Entry, ListName, SanctionsList
@@ -97,10 +98,7 @@ class NameIndex:
         """Look up each word, and each two neighbours as one word."""
         similar = self.vocabulary.similar
         weights = tuple(self._weight(word) for word in words)
-        pairs = tuple(
-            dict(similar(a + b)) if _joinable(a + b, 2) else {}
-            for a, b in zip(words, words[1:], strict=False)
-        )
+        pairs = tuple(dict(similar(a + b)) if _joinable(a + b, 2) else {} for a, b in pairwise(words))
         compounds = tuple(self._compounds.get(w, {}) for w in words)
         return Query(words, weights, sum(weights), tuple(dict(similar(w)) for w in words), pairs, compounds)
 

@@ -37,9 +37,9 @@ def normalise(name: str) -> tuple[str, ...]:
         if word.startswith("abd"):
             words.extend(_servant(word))
             continue
-        word = SPELLINGS.get(word, word)
-        if word != "al" or not words or words[-1] != "abd":  # Abd al-Rahman -> abd rahman
-            words.append(word)
+        spelled = SPELLINGS.get(word, word)
+        if spelled != "al" or not words or words[-1] != "abd":  # Abd al-Rahman -> abd rahman
+            words.append(spelled)
     return tuple(words[:MAX_WORDS])
 
 

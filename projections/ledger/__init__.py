@@ -1,0 +1,1 @@
+"""The ledger as read: ledgers, accounts with balances, transactions, entries, holds, trial balance."""

@@ -1,0 +1,31 @@
+"""Every view there is, with all versions of its code that a database may still hold."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from projections.ledger.v1 import VIEW as LEDGER_V1
+from projections.view import View
+
+#: Oldest code first; the last is what a rebuild makes.
+VIEWS: Final[dict[str, tuple[View, ...]]] = {
+    "ledger": (LEDGER_V1,),
+}
+
+
+class UnknownCodeError(LookupError):
+    """The database holds a version that this code can not keep up."""
+
+
+def newest(name: str) -> View:
+    """The code that a rebuild of view ``name`` makes; ``KeyError`` for an unknown view."""
+    return VIEWS[name][-1]
+
+
+def view_of(name: str, code: int) -> View:
+    """View ``name`` as declared by version ``code`` of its module."""
+    for view in VIEWS.get(name, ()):
+        if view.code == code:
+            return view
+    known = [v.code for v in VIEWS.get(name, ())]
+    raise UnknownCodeError(f"view {name} was made by code {code}; this release knows {known}")
