@@ -21,6 +21,8 @@ from nexafi.ids import is_id
 from nexafi.problems import ProblemError
 from schemas.common.scopes import grants
 
+#: Scope of a route that every authenticated principal may use for what is its tenant's own.
+ANY_PRINCIPAL: Final = ""
 RawHeaders = list[tuple[bytes, bytes]]
 JSON: Final = (b"content-type", b"application/json")
 #: Every so many requests one is measured; a measurement costs 6 us.
@@ -188,7 +190,7 @@ class Router:
     ) -> int:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         principal = self.auth.known(headers) or await self.auth.authenticate(headers)
-        if route.scope not in principal.scopes and not grants(principal.scopes, route.scope):
+        if route.scope and route.scope not in principal.scopes and not grants(principal.scopes, route.scope):
             raise ProblemError(
                 "forbidden",
                 f"This needs the scope {route.scope}.",
