@@ -1,4 +1,4 @@
-"""Steps that run once the servers answer and before the roles start: tables, topics, demo users.
+"""Steps that run once the servers answer: tables and topics before the roles start, demo users after.
 
 Each step names a function ``module:function(settings)``, sync or async, that may be run any number of
 times. A step whose module does not exist is skipped and said so; a step that fails stops the start.
@@ -34,13 +34,20 @@ class Step:
     entry: str
     needs: tuple[str, ...]
     shown_as: str | None = None
+    after_roles: bool = False
 
 
 STEPS: tuple[Step, ...] = (
     Step("event stores", "events.migrations:migrate", ("postgres",)),
     Step("topics", "events.topics:ensure_topics", ("kafka",)),
     Step("views", "projections.migrations:migrate", ("postgres", "elasticsearch")),
-    Step("demo users", "services.auth.bootstrap:ensure_demo", ("postgres", "kafka"), shown_as="demo"),
+    Step(
+        "demo users",
+        "services.auth.bootstrap:ensure_demo",
+        ("postgres", "kafka"),
+        shown_as="demo",
+        after_roles=True,
+    ),
 )
 
 
@@ -85,10 +92,11 @@ def main() -> int:
     """Run all steps and write what is to be shown as JSON."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--result", type=Path, required=True)
+    parser.add_argument("--after-roles", action="store_true")
     options = parser.parse_args()
     settings = Settings()
     shown: dict[str, Any] = {}
-    for step in STEPS:
+    for step in (s for s in STEPS if s.after_roles == options.after_roles):
         shown |= run_step(step, settings)
     with open(os.open(options.result, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:  # noqa: PTH123 - mode from the start
         json.dump(shown.get("demo", {}), file, default=str)

@@ -135,6 +135,9 @@ class Supervisor:
             )
         for child in self.children.values():
             await child.settled.wait()
+        deciders = self.children.get("deciders")
+        if deciders is not None and deciders.ready.is_set():
+            await self._bootstrap(after_roles=True)
 
     async def _keep_group(self, child: Child) -> None:
         for server in roles.GROUPS[child.name].needs:
@@ -238,13 +241,14 @@ class Supervisor:
         argv = [sys.executable, "-m", "cli.runner", "--health-port", str(port), *roles.GROUPS[name].roles]
         return Command(argv, env=self._role_env(name), cwd=CHECKOUT, stop_timeout_s=20.0)
 
-    async def _bootstrap(self) -> None:
+    async def _bootstrap(self, *, after_roles: bool = False) -> None:
         """Run the steps in a process of their own: what they import is gone from memory afterwards."""
         shown = self.state.processes["bootstrap"]
         result = self.layout.run / "bootstrap.json"
         result.unlink(missing_ok=True)
         log_file = self.layout.logs / "bootstrap.log"
         argv = [sys.executable, "-m", "cli.bootstrap", "--result", str(result)]
+        argv += ["--after-roles"] if after_roles else []
         child = Child(
             "bootstrap",
             shown,
@@ -262,7 +266,7 @@ class Supervisor:
         if status != 0:
             shown.condition, shown.problem = "broken", tail(log_file, 1)
             raise RuntimeError(
-                f"The steps before the roles failed (./dev logs bootstrap):\n{tail(log_file, 12)}"
+                f"The steps {'after' if after_roles else 'before'} the roles failed (./dev logs bootstrap):\n{tail(log_file, 12)}"
             )
         shown.condition, shown.problem = "done", None
         self.state.demo = json.loads(result.read_text())
