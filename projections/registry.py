@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Final
 
+from projections.compliance.v1 import VIEW as COMPLIANCE_V1
 from projections.ledger.v1 import VIEW as LEDGER_V1
+from projections.payments.v1 import VIEW as PAYMENTS_V1
 from projections.view import View
 
 #: Oldest code first; the last is what a rebuild makes.
 VIEWS: Final[dict[str, tuple[View, ...]]] = {
     "ledger": (LEDGER_V1,),
+    "payments": (PAYMENTS_V1,),
+    "compliance": (COMPLIANCE_V1,),
 }
 
 

@@ -65,6 +65,7 @@ Index(
     TRANSACTIONS.c.reference,
     postgresql_where=text("reference IS NOT NULL"),
 )
+Index("changed", TRANSACTIONS.c.shard, TRANSACTIONS.c.position)
 TRANSACTIONS.info["storage"] = {"autovacuum_vacuum_insert_scale_factor": 0.2}
 
 #: The key is the order in which an account's entries were recorded; ``sequence`` counts them from 1 without a gap.

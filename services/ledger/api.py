@@ -1,0 +1,153 @@
+"""What can be asked of the ledger service; answers come from the view ``ledger``."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from fastapi import FastAPI, Request, Response
+
+from nexafi.role import RoleContext
+from projections.queries.reading import Order, Reader, limit_parameter, time_parameter
+from projections.queries.serving import respond, serve_queries
+
+_VIEWS: Final = ("ledger",)
+_L: Final = "/internal/v1/ledgers/{ledger_id}"
+
+
+async def run_api(ctx: RoleContext) -> None:
+    """The role ``ledger-api``."""
+    await serve_queries(ctx, "ledger", routes)
+
+
+def routes(app: FastAPI, reader: Reader, _ctx: RoleContext) -> None:
+    """Add the routes."""
+    q = LedgerQueries(reader)
+    app.add_api_route("/internal/v1/ledgers", q.ledgers)
+    app.add_api_route(_L, q.ledger)
+    app.add_api_route(f"{_L}/trial-balance", q.trial_balance)
+    app.add_api_route(f"{_L}/accounts", q.accounts)
+    app.add_api_route(f"{_L}/accounts/{{account_id}}", q.account)
+    app.add_api_route(f"{_L}/accounts/{{account_id}}/entries", q.entries)
+    app.add_api_route(f"{_L}/transactions", q.transactions)
+    app.add_api_route(f"{_L}/transactions/{{transaction_id}}", q.transaction)
+    app.add_api_route(f"{_L}/holds", q.holds)
+    app.add_api_route(f"{_L}/holds/{{hold_id}}", q.hold)
+
+
+class LedgerQueries:
+    """Every query begins by waiting for the caller's token and ends with one of what was read."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
+    async def _page(
+        self, request: Request, table: str, order: Order, *, extra: str = "", **where: Any
+    ) -> Response:
+        tenant, seen = await self._reader.ready(request, _VIEWS)
+        if "ledger_id" in where:
+            await self._reader.one("ledgers", {"ledger_id": where["ledger_id"], "tenant": tenant})
+        query = request.query_params
+        body = await self._reader.page(
+            table,
+            order,
+            {**where, "tenant": tenant},
+            limit=limit_parameter(query.get("limit")),
+            cursor=query.get("cursor", ""),
+            extra=extra,
+        )
+        return respond(body, seen)
+
+    async def _one(self, request: Request, table: str, **where: Any) -> Response:
+        tenant, seen = await self._reader.ready(request, _VIEWS)
+        return respond(await self._reader.one(table, {**where, "tenant": tenant}), seen)
+
+    async def ledgers(self, request: Request) -> Response:
+        """Ledgers of the tenant."""
+        return await self._page(request, "ledgers", Order(("ledger_id",), ("uuid",)))
+
+    async def ledger(self, request: Request, ledger_id: str) -> Response:
+        """One ledger."""
+        return await self._one(request, "ledgers", ledger_id=ledger_id)
+
+    async def trial_balance(self, request: Request, ledger_id: str) -> Response:
+        """Totals by currency, summed over shards; debits equal credits."""
+        tenant, seen = await self._reader.ready(request, _VIEWS)
+        await self._reader.one("ledgers", {"ledger_id": ledger_id, "tenant": tenant})
+        rows = await self._reader.rows(
+            "SELECT currency, sum(accounts) AS accounts, sum(entries) AS entries, sum(posted_debit) AS posted_debit, "
+            "sum(posted_credit) AS posted_credit, sum(pending_debit) AS pending_debit, "
+            "sum(pending_credit) AS pending_credit FROM views.trial_balances "
+            "WHERE ledger_id = :ledger_id AND tenant = :tenant GROUP BY currency ORDER BY currency",
+            {"ledger_id": ledger_id, "tenant": tenant},
+        )
+        return respond({"ledger_id": ledger_id, "currencies": rows}, seen)
+
+    async def accounts(self, request: Request, ledger_id: str) -> Response:
+        """Accounts of a ledger, filtered by code, currency or status."""
+        query = request.query_params
+        filters = {name: query.get(name) for name in ("code", "currency", "status")}
+        return await self._page(
+            request, "accounts", Order(("account_id",), ("uuid",)), ledger_id=ledger_id, **filters
+        )
+
+    async def account(self, request: Request, ledger_id: str, account_id: str) -> Response:
+        """An account; with ``at`` also its balance at that effective time."""
+        at = time_parameter(request.query_params.get("at"), "at")
+        tenant, seen = await self._reader.ready(request, _VIEWS)
+        where = {"account_id": account_id, "ledger_id": ledger_id, "tenant": tenant}
+        row = await self._reader.one("accounts", where)
+        if at is not None:
+            sums = await self._reader.rows(
+                "SELECT coalesce(sum(CASE WHEN side = :side THEN amount ELSE -amount END), 0) AS balance "
+                "FROM views.entries WHERE account_id = :account_id AND effective_at <= :at",
+                {"side": row["normal_side"], "account_id": account_id, "at": at},
+            )
+            row["balance_at"] = {"at": request.query_params["at"], "balance": sums[0]["balance"]}
+        return respond(row, seen)
+
+    async def entries(self, request: Request, ledger_id: str, account_id: str) -> Response:
+        """Entries of an account, newest first, with the running balance."""
+        return await self._page(
+            request,
+            "entries",
+            Order(("recorded_at", "sequence"), ("bigint", "bigint")),
+            ledger_id=ledger_id,
+            account_id=account_id,
+        )
+
+    async def transactions(self, request: Request, ledger_id: str) -> Response:
+        """Transactions of a ledger, newest first."""
+        account = request.query_params.get("account_id")
+        extra = ""
+        filters: dict[str, Any] = {"reference": request.query_params.get("reference")}
+        if account is not None:
+            extra = "transaction_id IN (SELECT transaction_id FROM views.entries WHERE account_id = CAST(:account AS uuid))"
+            filters["account"] = account
+        return await self._page(
+            request,
+            "transactions",
+            Order(("recorded_position", "transaction_id"), ("bigint", "uuid")),
+            extra=extra,
+            ledger_id=ledger_id,
+            **filters,
+        )
+
+    async def transaction(self, request: Request, ledger_id: str, transaction_id: str) -> Response:
+        """One transaction with its entries."""
+        return await self._one(request, "transactions", ledger_id=ledger_id, transaction_id=transaction_id)
+
+    async def holds(self, request: Request, ledger_id: str) -> Response:
+        """Holds of a ledger, filtered by status or debit account."""
+        query = request.query_params
+        return await self._page(
+            request,
+            "holds",
+            Order(("hold_id",), ("uuid",)),
+            ledger_id=ledger_id,
+            status=query.get("status"),
+            debit_account_id=query.get("account_id"),
+        )
+
+    async def hold(self, request: Request, ledger_id: str, hold_id: str) -> Response:
+        """One hold."""
+        return await self._one(request, "holds", ledger_id=ledger_id, hold_id=hold_id)

@@ -1,0 +1,74 @@
+"""What can be asked of the payment service: payments with their timelines, and the search over everything."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from elasticsearch import ApiError, AsyncElasticsearch, TransportError
+from fastapi import FastAPI, Request, Response
+
+from nexafi.problems import ProblemError
+from nexafi.role import RoleContext
+from projections.queries.reading import Order, Reader, limit_parameter
+from projections.queries.serving import respond, serve_queries
+from projections.search.queries import search_request, search_result
+
+_VIEWS: Final = ("payments",)
+_SEARCHED: Final = ("search-payments", "search-transactions")
+
+
+async def run_api(ctx: RoleContext) -> None:
+    """The role ``payments-api``."""
+    await serve_queries(ctx, "payments", routes)
+
+
+def routes(app: FastAPI, reader: Reader, ctx: RoleContext) -> None:
+    """Add the routes."""
+    client = AsyncElasticsearch(ctx.settings.elasticsearch, request_timeout=5)
+    q = PaymentQueries(reader, client)
+    app.add_api_route("/internal/v1/payments", q.payments)
+    app.add_api_route("/internal/v1/payments/{payment_id}", q.payment)
+    app.add_api_route("/internal/v1/search", q.search)
+    app.router.add_event_handler("shutdown", client.close)
+
+
+class PaymentQueries:
+    """Queries of payments and search."""
+
+    def __init__(self, reader: Reader, client: AsyncElasticsearch) -> None:
+        self._reader = reader
+        self._client = client
+
+    async def payments(self, request: Request) -> Response:
+        """Payments, newest first."""
+        tenant, seen = await self._reader.ready(request, _VIEWS)
+        query = request.query_params
+        where: dict[str, Any] = {
+            "tenant": tenant,
+            **{name: query.get(name) for name in ("status", "external_reference", "ledger_id")},
+        }
+        body = await self._reader.page(
+            "payments",
+            Order(("payment_id",), ("uuid",)),
+            where,
+            limit=limit_parameter(query.get("limit")),
+            cursor=query.get("cursor", ""),
+        )
+        return respond(body, seen)
+
+    async def payment(self, request: Request, payment_id: str) -> Response:
+        """One payment with its timeline."""
+        tenant, seen = await self._reader.ready(request, _VIEWS)
+        return respond(await self._reader.one("payments", {"payment_id": payment_id, "tenant": tenant}), seen)
+
+    async def search(self, request: Request) -> Response:
+        """Search payments and transactions; consistent with the caller's token like any query."""
+        tenant, seen = await self._reader.ready(request, _SEARCHED)
+        wanted = search_request(tenant, request.query_params)
+        try:
+            found = await self._client.search(**wanted)
+        except (ApiError, TransportError) as error:
+            raise ProblemError(
+                "service-unavailable", "The search does not answer now.", headers={"Retry-After": "1"}
+            ) from error
+        return respond(search_result(found.body), seen)
