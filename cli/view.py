@@ -195,7 +195,9 @@ def print_ready(console: Console, found: StackState, settings: Settings, layout:
             console.print(f"  {name:<14} {value}", markup=False)
     if "gateway" in found.processes and "gateway" not in wrong:
         console.print("\n[bold]Try[/]")
-        console.print(curl or f"  curl -s {settings.service_url('gateway')}/healthz", markup=False)
+        console.print(
+            curl or f"  curl -s {settings.service_url('gateway')}/healthz", markup=False, soft_wrap=True
+        )
     console.print("\n./dev status, ./dev logs -f, ./dev down", style="dim")
 
 

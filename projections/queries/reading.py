@@ -7,8 +7,8 @@ import asyncio
 import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
@@ -113,10 +113,10 @@ class Reader:
         """Rows as dictionaries of JSON values."""
         async with self.engine.connect() as connection:
             found = (await connection.execute(text(query), dict(values))).mappings().all()
-        return [dict(row) if raw else plain(row) for row in found]
+        return [dict(row) if raw else plain(dict(row)) for row in found]
 
 
-def plain(row: Mapping[str, Any]) -> dict[str, Any]:
+def plain(row: Mapping[Any, Any]) -> dict[str, Any]:
     """JSON values: ids as text, amounts as integers, times as RFC 3339."""
     out: dict[str, Any] = {}
     for name, value in row.items():
@@ -165,17 +165,11 @@ def _write_cursor(values: Sequence[Any]) -> str:
 
 
 def _read_cursor(cursor: str, size: int) -> list[Any]:
-    try:
-        if len(cursor) > 512:
-            raise ValueError(cursor[:16])
-        values = orjson.loads(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-        if not isinstance(values, list) or len(values) != size:
-            raise ValueError(cursor[:16])
-        return [str(UUID(v)) if isinstance(v, str) else int(v) for v in values]
-    except (ValueError, TypeError):
-        raise ProblemError("invalid-parameter", "Not a cursor of this list.", pointer="?cursor") from None
-
-
-def instant(now: datetime) -> int:
-    """Microseconds of an aware datetime."""
-    return micros(now.isoformat())
+    values: Any = None
+    if len(cursor) <= 512:
+        with suppress(ValueError):
+            values = orjson.loads(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+    if isinstance(values, list) and len(values) == size:
+        with suppress(ValueError, TypeError):
+            return [str(UUID(v)) if isinstance(v, str) else int(v) for v in values]
+    raise ProblemError("invalid-parameter", "Not a cursor of this list.", pointer="?cursor")

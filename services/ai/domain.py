@@ -19,8 +19,8 @@ from schemas.ai.commands import COMMANDS, ScorePayment
 from schemas.ai.events import EVENTS, PaymentScored, Reason
 from schemas.common.base import Command, Event
 from services.ai.features import Pasts, Window
+from services.ai.port import Scorer
 from services.ai.reasons import REASONS
-from services.ai.scoring import Scorer
 
 
 @dataclass(slots=True)

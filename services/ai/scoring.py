@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import numpy as np
 import structlog
 
 from services.ai.features import FEATURES
+from services.ai.port import Score, Scorer
 
 log = structlog.get_logger(__name__)
 BUILT_IN: Final = Path(__file__).parent / "models" / "fraud-baseline"
@@ -23,26 +23,6 @@ RULES_THRESHOLD_BP: Final = 5_000
 
 class ModelError(Exception):
     """A model that must not be used: absent, changed, or of other features."""
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """``score_bp`` is a probability in basis points; reasons are (feature, contribution to the log-odds in bp)."""
-
-    score_bp: int
-    reasons: list[tuple[str, int]]
-
-
-class Scorer(Protocol):
-    """A model as the domain sees it."""
-
-    model: str
-    version: str
-    sha256: str
-    threshold_bp: int
-
-    def score(self, features: Mapping[str, int]) -> Score:
-        """Score a feature snapshot; the same snapshot gives the same score."""
 
 
 class OnnxScorer:

@@ -13,6 +13,7 @@ import os
 from pathlib import Path
 from typing import Any, Final
 
+import httpx
 import psycopg
 from aiokafka.errors import KafkaError
 
@@ -69,9 +70,45 @@ async def ensure_demo(settings: Settings) -> dict[str, Any]:
         "client_secret": client_secret,
         "api_key": api_key,
         "url": f"http://{settings.host}:{settings.port('gateway')}",
+        "book": await _demo_book(settings, api_key),
     }
-    _write(path, credentials)
+    _write(path.with_name("demo.headers"), f"Authorization: Bearer {api_key}\n")
+    _write(path, json.dumps(credentials, indent=2))
     return _shown(path, credentials)
+
+
+async def _demo_book(settings: Settings, api_key: str) -> dict[str, str]:
+    """A ledger with two people and 1000.00 EUR, made over HTTP like any caller would. Safe to repeat."""
+    headers = {"authorization": f"Bearer {api_key}", "prefer": "wait=20"}
+    async with httpx.AsyncClient(
+        base_url=settings.service_url("gateway"), headers=headers, timeout=30
+    ) as http:
+
+        async def post(path: str, key: str, body: dict[str, Any]) -> dict[str, Any]:
+            for _ in range(50):  # the key is a moment old: the gateway may not have heard of it
+                answer = await http.post(path, json=body, headers={"idempotency-key": key})
+                if answer.status_code not in (401, 503):
+                    break
+                await asyncio.sleep(0.2)
+            answer.raise_for_status()
+            result: dict[str, Any] = answer.json()["result"]
+            return result
+
+        ledger = (await post("/v1/ledgers", "demo-ledger", {"name": "demo"}))["ledger_id"]
+        book = {"ledger_id": ledger}
+        for code, side in (("cash", "debit"), ("alice", "credit"), ("bob", "credit")):
+            body: dict[str, Any] = {"code": code, "currency": "EUR", "normal_side": side}
+            body |= {"floor": 0} if side == "credit" else {}  # nobody overdraws
+            made = await post(f"/v1/ledgers/{ledger}/accounts", f"demo-{code}", body)
+            book[code] = made["account_id"]
+        legs = [
+            {"account_id": book[code], "side": side, "amount": 100_000, "currency": "EUR"}
+            for code, side in (("cash", "debit"), ("alice", "credit"))
+        ]
+        await post(
+            f"/v1/ledgers/{ledger}/transactions", "demo-deposit", {"entries": legs, "description": "deposit"}
+        )
+    return book
 
 
 async def _send(producer: CommandProducer, settings: Settings, cid: str, command: Command) -> None:
@@ -101,13 +138,33 @@ def _read(settings: Settings, cid: str) -> tuple[int, dict[str, Any]] | None:
     return None if row is None else (row[0], json.loads(bytes(row[1])))
 
 
-def _write(path: Path, credentials: dict[str, Any]) -> None:
+def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as file:
-        json.dump(credentials, file, indent=2)
+        file.write(text)
 
 
 def _shown(path: Path, credentials: dict[str, Any]) -> dict[str, Any]:
-    """Where the secrets are, never the secrets."""
-    return {"credentials": str(path), "tenant": credentials["tenant"], "client_id": credentials["client_id"]}
+    """Where the secrets are, never the secrets; and a payment to paste."""
+    book = credentials["book"]
+    payment = {
+        "ledger_id": book["ledger_id"],
+        "payer": {"account_id": book["alice"], "name": "Alice Jones"},
+        "payee": {"account_id": book["bob"], "name": "Bob Miller"},
+        "amount": 1250,
+        "currency": "EUR",
+        "description": "my first payment",
+    }
+    curl = (
+        f"curl -s {credentials['url']}/v1/payments -H @{path.with_name('demo.headers')} \\\n"
+        "  -H 'Content-Type: application/json' -H \"Idempotency-Key: $(date +%s%N)\" -H 'Prefer: wait=5' \\\n"
+        f"  -d '{json.dumps(payment)}'"
+    )
+    return {
+        "credentials": str(path),
+        "tenant": credentials["tenant"],
+        "client_id": credentials["client_id"],
+        "ledger": book["ledger_id"],
+        "curl": curl,
+    }

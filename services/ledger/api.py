@@ -85,7 +85,7 @@ class LedgerQueries:
     async def accounts(self, request: Request, ledger_id: str) -> Response:
         """Accounts of a ledger, filtered by code, currency or status."""
         query = request.query_params
-        filters = {name: query.get(name) for name in ("code", "currency", "status")}
+        filters: dict[str, Any] = {name: query.get(name) for name in ("code", "currency", "status")}
         return await self._page(
             request, "accounts", Order(("account_id",), ("uuid",)), ledger_id=ledger_id, **filters
         )

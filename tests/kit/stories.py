@@ -21,6 +21,8 @@ from schemas.common.base import Command, Event
 from schemas.common.outcomes import CommandIssued, CommandRefused
 from schemas.compliance.events import CaseOpened
 from schemas.sagas.commands import ObserveEvent
+from services.ai.domain import AiDecider
+from services.ai.scoring import load_scorer
 from services.compliance.domain import ComplianceDecider
 from services.compliance.sanctions import load_screener
 from tests.kit.deciders import decider_classes
@@ -228,7 +230,11 @@ def write(platform: Platform) -> list[str]:
 
 def playing() -> dict[str, Callable[[], Decider[Any]]]:
     """Service -> its domain with all that it needs to decide."""
-    return {**decider_classes(), "compliance": lambda: ComplianceDecider(load_screener(Settings()))}
+    return {
+        **decider_classes(),
+        "compliance": lambda: ComplianceDecider(load_screener(Settings())),
+        "ai": lambda: AiDecider(load_scorer()),
+    }
 
 
 def main() -> int:

@@ -104,27 +104,35 @@ class Wait:
 Step = Open | Move | Batch | Place | Capture | Do | Limit | Wait
 
 _which = st.integers(0, 7)
-_account = st.sampled_from([0, 0, 1, 1, 2, 2, 3, 3, 4, 5, 6])
+_account = st.sampled_from([0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 5, 6])
 _amount = st.sampled_from([1, 2, 3, 5, 8, 13, 21])
 _saga = st.sampled_from([False, False, True])
 _maybe_floor = st.sampled_from([None, None, -10, 0, 0, 5])
 _maybe_ceiling = st.sampled_from([None, None, 0, 20, 40])
-_moves = st.builds(
-    Move,
-    _account,
-    _account,
-    _amount,
-    st.sampled_from([None, None, 1, 2, 3]),
-    st.sampled_from([""] * 12 + ["sum", "currency"]),
-    st.sampled_from([None] * 4 + [0, 10]),
-    st.sampled_from(["posted", "available"]),
-)
+
+
+def _moves(slips: list[str], conditions: list[int | None]) -> st.SearchStrategy[Move]:
+    return st.builds(
+        Move,
+        _account,
+        _account,
+        _amount,
+        st.sampled_from([None, None, 1, 2, 3]),
+        st.sampled_from(slips),
+        st.sampled_from(conditions),
+        st.sampled_from(["posted", "available"]),
+    )
+
+
+_single = _moves([""] * 12 + ["sum", "currency"], [None] * 4 + [0, 10])
+_several = st.lists(_moves([""] * 30 + ["sum"], [None, None, 0, 5, 20]), min_size=2, max_size=3)
 _do = st.sampled_from(
     "void expire reverse reverse reverse close close reopen describe reload reload due due late late foreign".split()
 )
 STEPS = st.one_of(
-    _moves,
-    st.builds(Batch, st.lists(_moves, min_size=2, max_size=3).map(tuple)),
+    _single,
+    st.builds(Batch, _several.map(tuple)),
+    st.builds(Batch, _several.map(tuple)),
     st.builds(Place, _account, _account, _amount, st.sampled_from([None, 0, 2, 4, 8]), _saga),
     st.builds(Capture, _which, st.none() | _amount, st.booleans(), _saga),
     st.builds(Do, _do, _which, _saga),
@@ -141,7 +149,7 @@ STEPS = st.one_of(
         _maybe_ceiling,
     ),
 )
-PROGRAMS = st.lists(STEPS, min_size=10, max_size=50)
+PROGRAMS = st.lists(STEPS, min_size=15, max_size=50)
 
 
 class Run:
@@ -163,7 +171,7 @@ class Run:
             Move(0, 1, 20, None, "", None, "posted"),
             Move(0, 2, 9, None, "", None, "posted"),
             Place(1, 2, 3, 12, by_saga=True),
-            Place(0, 1, 4, 16, by_saga=False),
+            Place(3, 1, 4, 16, by_saga=False),
         ):
             self.step(step)
 
@@ -218,15 +226,22 @@ class Run:
                 self.command(c.ExpireHold(ledger_id=hold_ledger, hold_id=hold_id))
             case "reverse":
                 known = list(self.model.transactions)
-                original = known[-1 - step.which % len(known)]
+                original = known[step.which % len(known)]
                 ledger = self.ledgers[1] if step.which == 7 else self.model.transactions[original].ledger
                 reversal = c.ReverseTransaction(ledger_id=ledger, transaction_id=original)
                 self.command(reversal, saga_id=saga_id)
             case "close":
+                empty = [
+                    i for i, a in self.model.accounts.items() if not self.model.posted(i) and not a.closed
+                ]
+                if empty and step.which < 6:
+                    account_id = empty[step.which % len(empty)]
+                    account_ledger = self.model.accounts[account_id].ledger
                 self.command(c.CloseAccount(ledger_id=account_ledger, account_id=account_id))
             case "reopen":
                 closed = [a for a in self.model.accounts.values() if a.closed]
                 if closed:
+                    self._reload()
                     again = closed[step.which % len(closed)]
                     self.command(
                         c.OpenAccount(ledger_id=again.ledger, code=again.code, currency=again.currency)
@@ -241,12 +256,15 @@ class Run:
                     c.SetAccountMetadata(ledger_id=account_ledger, account_id=account_id, metadata=metadata)
                 )
             case "reload":
-                decider = self.scenario.decider
-                self.scenario.state = decider.load(decider.dump(self.scenario.state))
+                self._reload()
             case "due":
                 self._due()
             case "foreign":
                 self.command(c.VoidHold(ledger_id=hold_ledger, hold_id=hold_id), tenant="other")
+
+    def _reload(self) -> None:
+        decider = self.scenario.decider
+        self.scenario.state = decider.load(decider.dump(self.scenario.state))
 
     def _due(self) -> None:
         decider, now = self.scenario.decider, self.scenario.now_us
@@ -310,8 +328,8 @@ class Run:
         return account_id, self.model.accounts[account_id].ledger
 
     def _hold(self, which: int) -> tuple[str, str]:
-        known = list(self.model.holds)
-        hold_id = known[-1 - which % len(known)]
+        known = [i for i, h in self.model.holds.items() if which > 5 or not h.end] or list(self.model.holds)
+        hold_id = known[which % len(known)]
         return hold_id, self.model.holds[hold_id].ledger
 
     # --- checks

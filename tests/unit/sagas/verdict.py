@@ -16,12 +16,11 @@ def assert_sound(world: World) -> Counter[str]:
     assert_money_agrees(world)
     assert_refunds_agree(world)
     assert_nothing_is_left(world)
+    assert_no_ending_leaves_a_hold(world)
     assert_tokens_reach(world)
     for node in world.nodes:
         node.assert_replay_equal()
-    return Counter(
-        e.event.outcome for e, _, _ in world.saga.log if isinstance(e.event, SagaEnded)
-    )
+    return Counter(e.event.outcome for e, _, _ in world.saga.log if isinstance(e.event, SagaEnded))
 
 
 def assert_every_payment_ended_once(world: World) -> None:
@@ -92,7 +91,8 @@ def assert_refunds_agree(world: World) -> None:
     moved = {
         t.reference.removeprefix("refund/"): t.entries[0].amount
         for e, _, _ in world.ledger.log
-        if isinstance(t := e.event, le.TransactionPosted) and (t.reference or "").startswith("refund/")
+        if isinstance(t := e.event, le.TransactionPosted)
+        and (t.reference or "").startswith("refund/")
         and t.reference
     }
     assert moved == {refund: wanted[refund] for refund in done}
@@ -112,6 +112,20 @@ def assert_nothing_is_left(world: World) -> None:
     assert not world.payments.state.under_way
     assert not world.payments.state.refunding
     assert "open" not in world.cases.values()
+
+
+def assert_no_ending_leaves_a_hold(world: World) -> None:
+    """When a payment is told that it ended without money, its hold is closed already; expiry is no excuse."""
+    ended = {m.stream: m.time_us for e, m, _ in world.payments.log if isinstance(e.event, pe.PaymentFailed)}
+    open_holds: dict[str, str | None] = {}
+    for emit, meta, _ in world.ledger.log:
+        match emit.event:
+            case le.HoldPlaced(reference=payment_id):
+                open_holds[emit.stream] = payment_id
+            case le.HoldPosted() | le.HoldVoided() | le.HoldExpired():
+                payment_id = open_holds.pop(emit.stream)
+                assert payment_id is not None
+                assert meta.time_us <= ended.get(payment_id, meta.time_us)
 
 
 def assert_tokens_reach(world: World) -> None:

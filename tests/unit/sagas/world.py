@@ -249,9 +249,7 @@ class World:
         account_id: str = self.call(self.ledger, command)["account_id"]
         if funds:
             legs = ((self.bank, "debit"), (account_id, "credit"))
-            entries = [
-                {"account_id": a, "side": s, "amount": funds, "currency": "EUR"} for a, s in legs
-            ]
+            entries = [{"account_id": a, "side": s, "amount": funds, "currency": "EUR"} for a, s in legs]
             self.call(
                 self.ledger,
                 lc.PostTransaction.model_validate(
@@ -409,9 +407,7 @@ class World:
             saga_id = out.meta.saga_id or event.payment_id  # type: ignore[attr-defined]
             data = event.model_dump(mode="json")
             event_id = f"{out.store}-{out.position}"
-            self.observe(
-                self.observation(saga_id, event_id, out.type, out.store, SHARD, out.position, data)
-            )
+            self.observe(self.observation(saga_id, event_id, out.type, out.store, SHARD, out.position, data))
 
     def issue(self, issued: CommandIssued) -> None:
         """A command of the saga reaches its partner's topic, or not, or twice."""
