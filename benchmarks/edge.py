@@ -172,7 +172,7 @@ class Bench:
             tasks.append(asyncio.create_task(pay(number, due)))
         await asyncio.gather(*tasks)
         deadline = time.perf_counter() + 60
-        while len(started.keys() - settled.keys()) and time.perf_counter() < deadline:
+        while len(started.keys() - settled.keys()) and time.perf_counter() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.1)
         took = max(settled.values(), default=begun) - begun
         watcher.cancel()
