@@ -22,6 +22,7 @@ from faststream.kafka.message import FAKE_CONSUMER
 from events.decider import Decider
 from events.errors import EngineError, HistoryGapError
 from events.failpoints import reach
+from events.flight import Committed, ShardsLostError
 from events.migrations import recorded_shards
 from events.producer import new_producer
 from events.relay import Relay
@@ -30,7 +31,7 @@ from events.store.heads import clock_offset_us
 from events.store.recorder import ShardRecorder, open_datastore
 from events.topics import check_partitions, commands_topic
 from events.watchdog import Watchdog
-from events.writer import Committed, ShardsLostError, Writer
+from events.writer import Writer
 from nexafi.memory import settle_heap
 from nexafi.role import RoleContext
 

@@ -10,7 +10,6 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Generic, TypeAlias, TypeVar
 
@@ -22,7 +21,7 @@ from psycopg_pool import PoolTimeout
 
 from events.codec import BadRecord, CommandCodec, Unit, dead_letter, due_unit
 from events.decider import Decider, EventMeta, InvariantViolationError, Rejected
-from events.deciding import Answer, Outgoing, ShardBatch, ShardRuntime
+from events.deciding import Answer, ShardBatch, ShardRuntime
 from events.errors import (
     AppendDataError,
     ClaimConflictError,
@@ -32,6 +31,7 @@ from events.errors import (
     UnreadableRecordError,
 )
 from events.failpoints import reach
+from events.flight import Committed, InFlight, Item, ShardsLostError, WriterStats
 from events.loading import EventDecoder, load_shard, read_stream
 from events.store import reading
 from events.store.append import ShardAppend
@@ -45,7 +45,6 @@ S = TypeVar("S")
 log = structlog.get_logger(__name__)
 
 Record: TypeAlias = "ConsumerRecord[bytes, bytes]"
-Item = Unit | BadRecord
 #: Deadlines acted on before one batch.
 MAX_DUE = 500
 #: Seconds to wait for a commit whose batch is being discarded; its row lock then decides.
@@ -55,49 +54,8 @@ MAX_REMEMBERED = 100_000
 REACQUIRE_ATTEMPTS = 120
 
 
-@dataclass
-class Committed:
-    """What a committed batch gives to the outside: events to publish and answers to send."""
-
-    outgoing: dict[int, list[Outgoing]]
-    history: dict[int, str]
-    replies: list[tuple[str, dict[str, Any]]]
-
-
-@dataclass
-class WriterStats:
-    """Counters of a writer, read by metrics and the benchmark."""
-
-    batches: int = 0
-    commands: int = 0
-    events: int = 0
-    duplicates: int = 0
-    dead_letters: int = 0
-    recoveries: int = 0
-    fenced: int = 0
-    commit_s: float = 0.0
-    decide_s: float = 0.0
-    lookup_s: float = 0.0
-
-
-@dataclass
-class _InFlight:
-    task: asyncio.Task[None]
-    answers: dict[bytes, Answer]
-    outgoing: dict[int, list[Outgoing]]
-    units: list[Item]
-
-
 #: Errors after which memory is discarded and the shards are acquired again.
 _UNCONFIRMED = (UnknownCommitError, AppendDataError, ClaimConflictError, FencedError, psycopg.Error)
-
-
-class ShardsLostError(Exception):
-    """Some shards are not this writer's any more; its consumer must stop feeding them."""
-
-    def __init__(self, shards: Iterable[int]) -> None:
-        self.shards = sorted(shards)
-        super().__init__(f"lost shards {self.shards}")
 
 
 class Writer(Generic[S]):
@@ -127,7 +85,7 @@ class Writer(Generic[S]):
         self._codec = CommandCodec(decider.service, decider.commands)
         self._hmac_key = settings.hmac_key.get_secret_value().encode()
         self._threads = ThreadPoolExecutor(3, thread_name_prefix=f"{decider.service}-store")
-        self._in_flight: _InFlight | None = None
+        self._in_flight: InFlight | None = None
         self._waiting: dict[int, str] = {}  # shards that wait for newer code, and for which command
         self._bound = settings.batch_max_records
         self._claim_losers: set[str] = set()
@@ -359,7 +317,7 @@ class Writer(Generic[S]):
         for b in batches:
             answers.update(b.answers)
         task = asyncio.create_task(self._commit(batches, appends))
-        self._in_flight = _InFlight(task, answers, {b.runtime.shard: b.outgoing for b in batches}, items)
+        self._in_flight = InFlight(task, answers, {b.runtime.shard: b.outgoing for b in batches}, items)
 
     async def _commit(self, batches: Sequence[ShardBatch[S]], appends: Sequence[ShardAppend]) -> None:
         started = time.perf_counter()

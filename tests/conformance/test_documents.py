@@ -183,7 +183,6 @@ def test_a_planted_mistake_in_openapi_is_found(http: dict[str, Any]) -> None:
     path = next(iter(broken["paths"]))
     operation = next(iter(broken["paths"][path]))
     del broken["paths"][path][operation]["responses"]
-    broken["paths"][path][operation]["parameters"] = [{"name": "x"}]
     assert list(OpenAPIV31SpecValidator(broken).iter_errors()) != []
 
 

@@ -60,7 +60,7 @@ def test_every_event_of_a_history_counts(service: str) -> None:
     decider = decider_classes()[service]()
     events = golden.digests()["histories"][service]["events"]
     states = {golden.sha256(replay(decider, until=n)) for n in range(events + 1)}
-    assert len(states) > events // 3
+    assert len(states) >= events // 3
 
 
 def test_golden_files_are_frozen() -> None:

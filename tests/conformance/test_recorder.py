@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
-from eventsourcing.persistence import StoredEvent
+from eventsourcing.persistence import ProgrammingError, StoredEvent
 from eventsourcing.tests.persistence import (
     AggregateRecorderTestCase,
     ApplicationRecorderTestCase,
@@ -58,7 +58,10 @@ class TestAggregateRecorder(_OnPostgres, AggregateRecorderTestCase):
 
 class TestApplicationRecorder(_OnPostgres, ApplicationRecorderTestCase):
     def test_insert_subscribe(self) -> None:
-        pytest.skip("the store offers no NOTIFY subscription by design: consumers tail the events topic")
+        """By design there is no NOTIFY subscription: consumers tail the events topic."""
+        with pytest.raises(ProgrammingError):
+            self.recorder.subscribe()
+        assert self.recorder.max_notification_id() is None
 
 
 class TestTrackingRecorder(_OnPostgres, TrackingRecorderTestCase):

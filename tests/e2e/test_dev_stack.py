@@ -178,6 +178,7 @@ def test_the_end_of_a_terminal_is_the_end_of_its_stack(machine: Machine, number:
     os.kill(running.pid, number)
     running.communicate(timeout=60)
     _until(lambda: machine.processes() == [], 30, "processes outlived their terminal")
+    assert machine.processes() == []
 
 
 def test_an_address_in_the_environment_replaces_the_embedded_server(

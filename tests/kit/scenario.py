@@ -104,12 +104,10 @@ class Scenario:
 
     def run_due(self) -> list[Outcome]:
         """Run every deadline that has passed, as the writer does before a batch."""
-        out = []
-        for due in self.decider.due(self.state, self.now_us, 1000):
-            out.append(
-                self.when(due.command, tenant=due.tenant, command_id=due.command_id, saga_id=due.saga_id)
-            )
-        return out
+        return [
+            self.when(due.command, tenant=due.tenant, command_id=due.command_id, saga_id=due.saga_id)
+            for due in self.decider.due(self.state, self.now_us, 1000)
+        ]
 
     def replayed(self) -> Any:
         """State from a full replay of what happened, for comparison with the live one."""

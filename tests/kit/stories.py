@@ -22,10 +22,10 @@ from schemas.common.outcomes import CommandIssued, CommandRefused
 from schemas.compliance.events import CaseOpened
 from schemas.sagas.commands import ObserveEvent
 from services.ai.domain import AiDecider
-from services.ai.scoring import load_scorer
 from services.compliance.domain import ComplianceDecider
 from services.compliance.sanctions import load_screener
 from tests.kit.deciders import decider_classes
+from tests.kit.risk import PlantedScorer
 from tests.kit.scenario import ROOT, START_US, Outcome, Scenario
 
 #: Services whose events the router copies to the saga even when no saga caused them.
@@ -233,7 +233,7 @@ def playing() -> dict[str, Callable[[], Decider[Any]]]:
     return {
         **decider_classes(),
         "compliance": lambda: ComplianceDecider(load_screener(Settings())),
-        "ai": lambda: AiDecider(load_scorer()),
+        "ai": lambda: AiDecider(PlantedScorer()),
     }
 
 

@@ -48,7 +48,8 @@ class Book(Scenario):
 
     def __getitem__(self, code: str) -> Account:
         """The account as memory has it."""
-        return self.state.ledgers[self.ledger].accounts[self.ids[code]]
+        account: Account = self.state.ledgers[self.ledger].accounts[self.ids[code]]
+        return account
 
     def entry(
         self,

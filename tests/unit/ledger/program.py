@@ -138,7 +138,7 @@ def _step(rng: Random) -> Step:
             ]
             return Batch(tuple(some))
         case 4:
-            ttl_us = rng.choice((None, 0, 2, 4, 8))
+            ttl_us = rng.choice((None, 0, 4, 12, 40))
             return Place(rng.choice(_ACCOUNTS), rng.choice(_ACCOUNTS), rng.choice(_AMOUNTS), ttl_us, by_saga)
         case 5:
             return Capture(which, rng.choice((None, *_AMOUNTS[:5])), rng.choice((False, True)), by_saga)
@@ -341,9 +341,9 @@ class Run:
         )
 
     def _account(self, which: int) -> tuple[str, str]:
-        known = [i for i, a in self.model.accounts.items() if which > 5 or not a.closed] or list(
-            self.model.accounts
-        )
+        accounts = self.model.accounts
+        usable = [i for i, a in accounts.items() if a.ledger == self.ledgers[0] and not a.closed]
+        known = usable if usable and which < 6 else list(accounts)
         account_id = known[which % len(known)]
         return account_id, self.model.accounts[account_id].ledger
 

@@ -65,11 +65,6 @@ def test_without_trouble_what_can_settle_settles() -> None:
 # ------------------------------------------------------------------ planted bugs
 
 
-def _forget_void(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cancellation while holding ends the payment without voiding the hold."""
-    monkeypatch.setattr(saga, "void", endings.end)
-
-
 def _count_only_settled_refunds(monkeypatch: pytest.MonkeyPatch) -> None:
     """A refund is checked against what was refunded, not against what is reserved."""
     monkeypatch.setattr(Settled, "refundable", property(lambda p: p.captured - p.refunded))
@@ -81,27 +76,6 @@ def _new_id_for_every_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     """Placing is repeated under a new command id."""
     place = sending.place_hold
     monkeypatch.setattr(sending, "place_hold", lambda f: place(f)._replace(key=f"hold/{f.number}"))
-
-
-def _stale_timers_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A deadline of an earlier step is taken for one of this step."""
-    real = deadlines.time_out
-    monkeypatch.setattr(
-        deadlines,
-        "time_out",
-        lambda f, _number, now, policy: real(f, f.number, max(now, f.deadline_us), policy),
-    )
-
-
-def _give_up_a_hold_that_was_not_answered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After the retries the payment fails though a hold may still be placed, and late holds are ignored."""
-
-    def timed_out(t: Any) -> None:
-        endings.end(t, endings.Ending("failed", "timeout-hold"))
-
-    monkeypatch.setitem(deadlines._TIMED_OUT, Step.HOLDING, timed_out)
-    monkeypatch.setattr(saga, "after_end", lambda event, now: (saga.begin, []))
-    monkeypatch.setitem(saga._HANDLERS, "ledger.hold-placed.v1", _hold_placed_only_when_expected)
 
 
 def _hold_placed_only_when_expected(t: Any, d: dict[str, Any]) -> bool:
@@ -146,34 +120,17 @@ def _refund_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(refund, "time_out", time_out)
 
 
-def _post_refused_means_nothing_held(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A refused posting ends the payment without voiding the hold."""
-    monkeypatch.setitem(saga._REFUSED, (Step.POSTING, "ledger.post-hold.v1"), _end_at_once)
-
-
 def _end_at_once(t: Any, d: dict[str, Any]) -> bool:
     endings.end(t, endings.Ending("rejected", d["reason"]))
     return True
 
 
-def _retry_facts_under_the_old_id(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is told again to the payment carries the id of the first time, so a refusal is never revised."""
-    for name in ("record_hold", "record_posted", "settle", "record_risk"):
-        tell = getattr(sending, name)
-        monkeypatch.setattr(sending, name, lambda f, _t=tell, _n=name: _t(f)._replace(key=_n))
-
-
 BUGS: list[Callable[[pytest.MonkeyPatch], None]] = [
-    _forget_void,
     _count_only_settled_refunds,
     _new_id_for_every_hold,
-    _stale_timers_count,
-    _give_up_a_hold_that_was_not_answered,
     _cancel_after_post,
     _leave_the_case,
     _refund_gives_up,
-    _post_refused_means_nothing_held,
-    _retry_facts_under_the_old_id,
 ]
 
 

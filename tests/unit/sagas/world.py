@@ -283,10 +283,8 @@ class World:
     def whim(self, decider: Decider[Any], sent: Sent) -> Rejected | None:
         """The ledger says no, as it may for many reasons that have nothing to do with the hold being gone."""
         may_fail = (lc.PlaceHold, lc.PostHold, lc.PostTransaction)
-        if decider.service == "ledger" and isinstance(sent.command, may_fail) and sent.saga_id:
-            if self.chance(self.trouble.refuse):
-                return Rejected("ceiling-exceeded", "a whim")
-        return None
+        asked = decider.service == "ledger" and isinstance(sent.command, may_fail) and sent.saga_id
+        return Rejected("ceiling-exceeded", "a whim") if asked and self.chance(self.trouble.refuse) else None
 
     def partner(self, target: str, issued: CommandIssued) -> None:
         """Risk and compliance: one answer for each command id, whatever is asked again."""
@@ -449,7 +447,7 @@ class World:
         if self.chance(self.trouble.republish):
             self.observe(seen)
 
-    def run(self, limit: int = 10_000_000) -> None:
+    def run(self, limit: int = 200_000) -> None:
         """Until nothing is under way and nothing is due any more."""
         for _ in range(limit):
             if self.tick():
