@@ -46,6 +46,7 @@ class Keeper:
         self._takeover_s = takeover_s
         self.name = f"projection/{view}"
         self._shown_at = 0.0
+        self._version = 0
 
     async def run(self) -> None:
         """Project until ``ctx.stop`` is set; after any error begin anew from what the database says."""
@@ -56,7 +57,7 @@ class Keeper:
             began = time.monotonic()
             try:
                 await self._session()
-            except (MarkLostError, asyncpg.UniqueViolationError) as error:
+            except MarkLostError as error:
                 log.warning("another runner has moved on", view=self._view, why=str(error)[:300])
                 await self._stand_by()
             except Exception as error:
@@ -72,6 +73,7 @@ class Keeper:
     async def _session(self) -> None:
         """From opening to the first error, or until stopped."""
         version = await self._live()
+        self._version = version.version
         projector = Projector(
             self._ctx.settings,
             view_of(self._view, version.code),
@@ -121,7 +123,7 @@ class Keeper:
             except (OSError, asyncpg.PostgresError, SQLAlchemyError) as error:
                 log.warning("standing by without a database", view=self._view, error=str(error)[:300])
                 return
-            if before and now[0] != before[0]:
+            if now[0] != self._version:
                 return  # a switch: the new version wants a runner
             if now != before:
                 before, still_since = now, time.monotonic()
