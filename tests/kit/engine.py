@@ -108,7 +108,7 @@ class Engine:
         *,
         shard: int | None = None,
         request_hash: str = "aa",
-        wait_s: float = 30.0,
+        wait_s: float = 90.0,
     ) -> CommandResult | None:
         """Send a command and wait for its reply, then for its stored result; ``None`` is unknown."""
         cid = command_id("acme", "tester", "POST", f"/{command.TYPE}", key)
@@ -196,7 +196,7 @@ class Engine:
         finally:
             await consumer.stop()
 
-    async def relay_settled(self, timeout_s: float = 30.0) -> None:
+    async def relay_settled(self, timeout_s: float = 90.0) -> None:
         """Wait until every committed event is published and marked."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
