@@ -40,6 +40,8 @@ class WriterStats:
 
 @dataclass
 class InFlight:
+    """A batch whose commit is under way: its answers, events and units, in case it must be read again."""
+
     task: asyncio.Task[None]
     answers: dict[bytes, Answer]
     outgoing: dict[int, list[Outgoing]]

@@ -182,7 +182,7 @@ def test_a_planted_mistake_in_openapi_is_found(http: dict[str, Any]) -> None:
     broken = copy.deepcopy(http)
     path = next(iter(broken["paths"]))
     operation = next(iter(broken["paths"][path]))
-    del broken["paths"][path][operation]["responses"]
+    broken["paths"][path][operation]["summary"] = 5  # a text in OpenAPI 3.1; responses may be left out there
     assert list(OpenAPIV31SpecValidator(broken).iter_errors()) != []
 
 
