@@ -40,7 +40,7 @@ class Step:
 STEPS: tuple[Step, ...] = (
     Step("event stores", "events.migrations:migrate", ("postgres",)),
     Step("topics", "events.topics:ensure_topics", ("kafka",)),
-    Step("views", "projections.migrations:migrate", ("postgres", "elasticsearch")),
+    Step("views", "projections.migrations:migrate", ("postgres",)),
     Step(
         "demo users",
         "services.auth.bootstrap:ensure_demo",

@@ -150,7 +150,7 @@ def test_a_server_that_dies_is_started_again_and_status_says_so(machine: Machine
 
     def back() -> bool:
         now = machine.state()["processes"]["valkey"]
-        return now["pid"] != before["pid"] and now["condition"] == "ready"
+        return bool(now["pid"] != before["pid"] and now["condition"] == "ready")
 
     _until(back, 20, "valkey was not started again")
     assert "killed by SIGKILL" in machine.run("status")
