@@ -128,5 +128,6 @@ class Postgres(Base):
             if connection.execute("SELECT 1 FROM pg_roles WHERE rolname = 'nexafi'").fetchone() is None:
                 connection.execute("CREATE ROLE nexafi LOGIN CREATEDB")
                 connection.execute("GRANT pg_monitor, pg_signal_backend TO nexafi")
+            connection.execute("ALTER ROLE nexafi CREATEROLE")  # migrations make the analysts' role
             if connection.execute("SELECT 1 FROM pg_database WHERE datname = 'nexafi'").fetchone() is None:
                 connection.execute("CREATE DATABASE nexafi OWNER nexafi")
