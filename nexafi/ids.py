@@ -17,17 +17,21 @@ Ids travel as 36-character lower-case strings.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 from uuid import UUID, uuid5
 
 import orjson
-from xxhash import xxh64_intdigest
+from xxhash import xxh64_hexdigest, xxh64_intdigest
 
 #: Namespace of command ids. Changing it would make every stored idempotency key forgotten.
 COMMAND_NAMESPACE: Final = UUID("6f0c2f0e-6a5f-5b8e-9d35-4e0a0f3b7c11")
 MAX_SHARDS: Final = 1024
-_ID: Final = re.compile(r"^[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$")
-_UUID: Final = re.compile(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
+_ID: Final = re.compile(r"^[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\Z")
+_THREE_DIGITS: Final = [f"{n:03x}" for n in range(4 * MAX_SHARDS)]
+#: First hexadecimal digit of the hash -> its two top bits, and the variant's digit with its two low bits.
+_TOP_BITS: Final = {f"{n:x}": (n >> 2, "89ab"[n & 3]) for n in range(16)}
+_UUID: Final = re.compile(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 
 
 def command_id(tenant: str, principal: str, method: str, path: str, key: str) -> str:
@@ -45,15 +49,20 @@ def partition_for(command: str, partitions: int) -> int:
     return xxh64_intdigest(command.encode()) % partitions
 
 
+@lru_cache(maxsize=64)
+def _moment(time_ms: int) -> str:
+    """The 48 bits of time and the version; the same for a whole batch."""
+    return f"{time_ms >> 16 & 0xFFFFFFFF:08x}-{time_ms & 0xFFFF:04x}-8"
+
+
 def make_id(time_us: int, shard: int, command: str, kind: str = "", index: int = 0) -> str:
-    """A UUIDv8 for what ``command`` creates on ``shard`` in the batch of ``time_us`` (microseconds)."""
-    rest = xxh64_intdigest(f"{command}/{kind}/{index}".encode())
-    low = rest & 0xFFFFFFFFFFFF
-    high = time_us // 1000
-    return (
-        f"{high >> 16 & 0xFFFFFFFF:08x}-{high & 0xFFFF:04x}-8{shard << 2 | rest >> 62:03x}"
-        f"-{0x8000 | rest >> 48 & 0x3FFF:04x}-{low:012x}"
-    )
+    """A UUIDv8 for what ``command`` creates on ``shard`` in the batch of ``time_us`` (microseconds).
+
+    Pieced together from text, because formatting five integers took twice as long on the writer's hot path.
+    """
+    rest = xxh64_hexdigest(f"{command}/{kind}/{index}".encode())
+    high, variant = _TOP_BITS[rest[0]]
+    return f"{_moment(time_us // 1000)}{_THREE_DIGITS[shard << 2 | high]}-{variant}{rest[1:4]}-{rest[4:]}"
 
 
 def shard_of(identifier: str) -> int:
