@@ -62,3 +62,5 @@ async def driver(engine: AsyncEngine) -> AsyncIterator[asyncpg.Connection]:
         except BaseException:
             await connection.invalidate()
             raise
+        if inner.is_closed():  # ended on purpose: the pool must not lend it again
+            await connection.invalidate()

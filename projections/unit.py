@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
-from typing import Any
+from typing import Any, Final
 
+from pydantic_core import to_json
 from sqlalchemy import Numeric, Table
-from sqlalchemy.dialects.postgresql import UUID
+from sqlalchemy.dialects.postgresql import JSONB, UUID
 
 from projections.copytext import RowFormat
 from projections.view import Key, Meta
@@ -22,6 +23,14 @@ Row = dict[str, Any]
 
 class MissingRowError(LookupError):
     """An event changes a row that no earlier event made: the view is damaged, or its code is wrong."""
+
+
+def _json_text(value: Any) -> str:
+    """Rows hold JSON as text, as the folds write it; a driver may have parsed it already."""
+    return value if isinstance(value, str) else to_json(value).decode()
+
+
+_CONVERT: Final = ((Numeric, int), (UUID, str), (JSONB, _json_text))
 
 
 class _Rows:
@@ -47,9 +56,9 @@ class _Rows:
         self.key: list[str] = key
         self.values = itemgetter(*self.format.names)
         self.convert = [
-            (c.name, int if isinstance(c.type, Numeric) else str)
+            (c.name, next(convert for kind, convert in _CONVERT if isinstance(c.type, kind)))
             for c in table.columns
-            if isinstance(c.type, (Numeric, UUID))
+            if isinstance(c.type, (Numeric, UUID, JSONB))
         ]
         self.rows: dict[Key, Row | None] = {}
         self.added: dict[Key, Row] = {}
