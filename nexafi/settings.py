@@ -83,6 +83,16 @@ class Settings(BaseSettings):
     fraud_model_dir: Path | None = None
     """Folder of a fraud model (`model.json` and its ONNX file); absent: the baseline that comes with the product."""
 
+    # --- payment sagas; running ones keep the deadlines that they were given
+    saga_step_timeout_s: int = Field(default=30, ge=1, le=3600)
+    """Seconds that a partner of a payment saga may take before its command is sent again."""
+    saga_retries: int = Field(default=3, ge=0, le=100)
+    """How often a saga sends a command again before it gives up and undoes what was done."""
+    saga_review_days: int = Field(default=30, ge=1, le=365)
+    """Days that an officer may take to decide about a sanctions hit."""
+    saga_hold_s: int = Field(default=3600, ge=60, le=30 * 24 * 3600)
+    """Seconds until a payment's hold in the ledger expires by itself."""
+
     # --- access tokens
     token_issuer: str | None = None
     """Public URL of the gateway, which is the issuer of its tokens; the local address when not set."""

@@ -25,6 +25,4 @@ class Policy:
     #: How long after a hold's expiry no late placing of it can be under way any more.
     hold_grace_us: int = 60 * _SECOND
     #: Shards of services whose command topic is addressed by a modulus.
-    shards: Mapping[str, int] = field(
-        default_factory=lambda: MappingProxyType({"ai": 2, "compliance": 2, "payment-saga": 8})
-    )
+    shards: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({"ai": 2, "compliance": 2}))

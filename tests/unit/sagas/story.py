@@ -21,7 +21,7 @@ BAD = {
 
 
 def live_through(seed: int, trouble: Trouble, *, payments: int = 5, ticks: int = 30) -> World:
-    """A world with ``payments`` payments, run until it rests."""
+    """A world with ``payments`` payments, run until it rests; every process crashes once when it heals."""
     world = World(seed, trouble)
     rng = world.rng
     accounts = [world.account(f"customer-{i}", 0, 1000) for i in range(max(3, payments // 10))]
@@ -45,6 +45,8 @@ def live_through(seed: int, trouble: Trouble, *, payments: int = 5, ticks: int =
             world.officer(case, rng.choice(("release", "block")))
     world.some(ticks * payments)
     world.trouble.heal()
+    for node in world.nodes:
+        node.restart()
     world.run()
     return world
 

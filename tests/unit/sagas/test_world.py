@@ -11,16 +11,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import sagas.payment.refund as refund
-import sagas.payment.saga as saga
-import sagas.payment.sending as sending
 from events.decider import InvariantViolationError
-from sagas.payment import deadlines, endings
-from sagas.payment.flow import Step
+from sagas.payment import deadlines, endings, refund, saga, sending
+from sagas.payment.flow import Ending, Step
 from services.payments import domain
 from services.payments.state import Settled
-from tests.unit.sagas.story import BAD, live_through, story
-from tests.unit.sagas.verdict import assert_sound
+from tests.unit.sagas.story import BAD, story
 from tests.unit.sagas.world import Trouble
 
 percent = st.integers(0, 40)
@@ -46,23 +42,26 @@ def test_every_payment_ends_once_and_right(seed: int, payments: int, **trouble: 
 
 
 def test_two_thousand_sagas_with_a_fifth_of_the_steps_failing() -> None:
-    """R12 on the domains alone: two hundred worlds of ten payments each, so that steps wait no longer than real ones."""
-    started = time.monotonic()
-    ends: Counter[str] = Counter()
-    for seed in range(200):
-        ends += story(seed, Trouble(**BAD), payments=10)
+    """R12 on the domains alone, in one world. Crashes are in the smaller worlds: they replay the whole log here."""
+    started = time.process_time()
+    ends = story(2026, Trouble(**(BAD | {"slow": 0, "crash": 0})), payments=2_000)
     assert ends["settled"] + ends["rejected"] + ends["cancelled"] + ends["failed"] == 2_000
     assert min(ends[how] for how in ("settled", "rejected", "cancelled", "failed")) > 50, ends
-    print(f"\n2,000 sagas: {dict(ends)} in {time.monotonic() - started:.1f} s")
+    print(f"\n2,000 sagas: {dict(ends)} in {time.process_time() - started:.1f} s of CPU")
 
 
 def test_without_trouble_what_can_settle_settles() -> None:
-    quiet = Trouble(deny=0, hit=0, slow=0)
-    world = live_through(1, quiet, payments=1)
-    assert assert_sound(world)["settled"] + assert_sound(world)["cancelled"] == 1
+    ends = story(3, Trouble(deny=0, hit=0, slow=0), payments=20)
+    assert ends["settled"] > 10
+    assert ends["failed"] == 0
 
 
 # ------------------------------------------------------------------ planted bugs
+
+
+def _forget_void(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cancellation while holding ends the payment without voiding the hold."""
+    monkeypatch.setattr(saga, "void", endings.end)
 
 
 def _count_only_settled_refunds(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,6 +75,17 @@ def _new_id_for_every_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     """Placing is repeated under a new command id."""
     place = sending.place_hold
     monkeypatch.setattr(sending, "place_hold", lambda f: place(f)._replace(key=f"hold/{f.number}"))
+
+
+def _give_up_a_hold_that_was_not_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the retries the payment fails though a hold may still be placed, and late holds are ignored."""
+
+    def timed_out(t: Any) -> None:
+        endings.end(t, Ending("failed", "timeout-hold"))
+
+    monkeypatch.setitem(deadlines._TIMED_OUT, Step.HOLDING, timed_out)
+    monkeypatch.setattr(saga, "after_end", lambda event, now: (saga.begin, []))
+    monkeypatch.setitem(saga._HANDLERS, "ledger.hold-placed.v1", _hold_placed_only_when_expected)
 
 
 def _hold_placed_only_when_expected(t: Any, d: dict[str, Any]) -> bool:
@@ -97,7 +107,7 @@ def _cancel_after_post(monkeypatch: pytest.MonkeyPatch) -> None:
 def _leave_the_case(monkeypatch: pytest.MonkeyPatch) -> None:
     """A payment that ends in review leaves its case to the officers."""
 
-    def end(t: Any, ending: endings.Ending) -> None:
+    def end(t: Any, ending: Ending) -> None:
         t.flow.case_open = False
         endings.end(t, ending)
 
@@ -120,17 +130,33 @@ def _refund_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(refund, "time_out", time_out)
 
 
+def _post_refused_means_nothing_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A refused posting ends the payment without voiding the hold."""
+    monkeypatch.setitem(saga._REFUSED, (Step.POSTING, "ledger.post-hold.v1"), _end_at_once)
+
+
 def _end_at_once(t: Any, d: dict[str, Any]) -> bool:
-    endings.end(t, endings.Ending("rejected", d["reason"]))
+    endings.end(t, Ending("rejected", d["reason"]))
     return True
 
 
+def _retry_facts_under_the_old_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is told again to the payment carries the id of the first time, so a refusal is never revised."""
+    for name in ("record_hold", "record_posted", "settle", "record_risk"):
+        tell = getattr(sending, name)
+        monkeypatch.setattr(sending, name, lambda f, _t=tell, _n=name: _t(f)._replace(key=_n))
+
+
 BUGS: list[Callable[[pytest.MonkeyPatch], None]] = [
+    _forget_void,
     _count_only_settled_refunds,
     _new_id_for_every_hold,
+    _give_up_a_hold_that_was_not_answered,
     _cancel_after_post,
     _leave_the_case,
     _refund_gives_up,
+    _post_refused_means_nothing_held,
+    _retry_facts_under_the_old_id,
 ]
 
 
@@ -140,13 +166,13 @@ def test_a_planted_bug_is_caught(
 ) -> None:
     plant(monkeypatch)
     caught = None
-    for seed in range(200):
+    for seed in range(300):
         try:
             story(seed, Trouble(**(BAD | {"hit": 30, "slow": 3})), payments=6)
         except (AssertionError, InvariantViolationError, KeyError) as error:
             caught = error
             break
-    assert caught is not None, "200 worlds did not notice"
+    assert caught is not None, "300 worlds did not notice"
 
 
 def test_the_worlds_that_catch_bugs_are_sound_without_them() -> None:

@@ -7,7 +7,8 @@ from collections import Counter, defaultdict
 from schemas.ledger import events as le
 from schemas.payments import events as pe
 from schemas.sagas.events import SagaEnded
-from tests.unit.sagas.world import SHARD, World
+from tests.unit.sagas.node import SHARD
+from tests.unit.sagas.world import World
 
 
 def assert_sound(world: World) -> Counter[str]:
