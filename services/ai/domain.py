@@ -1,7 +1,12 @@
-"""The AI service decides once about each payment: its score, with everything needed to reproduce it.
+"""The AI service decides once about each payment: allow or deny, with all that is needed to say why.
 
-The decision is an event with the model's name, version and hash, the feature snapshot and the reasons. A replay
-reads it; nothing is ever scored again to learn what was decided.
+The decision is an event with the model's name, version, hash and threshold, the feature snapshot and the reasons. A replay
+reads it; nothing is ever scored again to learn what was decided, and :mod:`services.ai.replay` can score again
+to show that it comes out the same.
+
+A payment is scored once. A second request for it, under another command id, is refused as ``payment-already-scored``; other
+tenants see ``payment-not-found``. What was scored, allowed or not, counts as an attempt in the features of
+later payments; only what was allowed becomes a habit that amounts are measured by.
 """
 
 from __future__ import annotations
@@ -18,17 +23,17 @@ from nexafi.ids import is_id, make_id
 from schemas.ai.commands import COMMANDS, ScorePayment
 from schemas.ai.events import EVENTS, PaymentScored, Reason
 from schemas.common.base import Command, Event
-from services.ai.features import Pasts, Window
+from services.ai.features import Memory, Subject, features_of, take_in
 from services.ai.port import Scorer
 from services.ai.reasons import REASONS
 
 
 @dataclass(slots=True)
 class State:
-    """The window is in a snapshot; ``scored`` only spares a look into the store."""
+    """``memory`` is what a snapshot has; ``scored`` only spares a look into the store."""
 
     shard: int
-    window: Window = field(default_factory=Window)
+    memory: Memory = field(default_factory=Memory)
     scored: BegunStreams = field(default_factory=lambda: BegunStreams(from_first_event=True))
 
 
@@ -38,7 +43,7 @@ def score_id(payment_id: str, shard: int) -> str:
 
 
 class AiDecider(Decider[State]):
-    """Decides with ``scorer``. Without one it can replay, and refuses to score."""
+    """Decides with ``scorer``. Without one it can replay, and a request to score is an error."""
 
     service: ClassVar[str] = "ai"
     state_version: ClassVar[int] = 1
@@ -52,7 +57,7 @@ class AiDecider(Decider[State]):
         return State(shard)
 
     def decide(self, command: Command, state: State, ctx: Context) -> Accepted | Rejected:
-        assert isinstance(command, ScorePayment)
+        assert isinstance(command, ScorePayment), command
         if not is_id(command.payment_id):
             return Rejected("payment-id-invalid", REASONS["payment-id-invalid"], "/payment_id")
         identifier = score_id(command.payment_id, state.shard)
@@ -61,27 +66,29 @@ class AiDecider(Decider[State]):
             return Rejected(reason, REASONS[reason], "/payment_id")
         if self.scorer is None:
             raise InvariantViolationError("a payment can not be scored without a scorer")
-        payer, payee = command.payer_account_id, command.payee_account_id
-        features = state.window.features(payer, payee, command.device_id, command.amount, ctx.now_us)
-        scorer, score = self.scorer, self.scorer.score(features)
-        decision = "deny" if score.score_bp >= scorer.threshold_bp else "allow"
+        subject = _subject(command, ctx.tenant)
+        features = features_of(state.memory, subject, ctx.now_us)
+        score = self.scorer.score(features)
+        decision = "deny" if score.denied else "allow"
         event = PaymentScored.trusted(
             {
                 "score_id": identifier,
                 "payment_id": command.payment_id,
-                "payer_account_id": payer,
-                "payee_account_id": payee,
-                "device_id": command.device_id,
-                "amount": command.amount,
-                "currency": command.currency,
+                "payer_account_id": subject.payer,
+                "payee_account_id": subject.payee,
+                "device_id": subject.device,
+                "amount": subject.amount,
+                "currency": subject.currency,
                 "score_bp": score.score_bp,
                 "decision": decision,
-                "threshold_bp": scorer.threshold_bp,
-                "model": scorer.model,
-                "model_version": scorer.version,
-                "model_sha256": scorer.sha256,
+                "threshold_bp": score.model.threshold_bp,
+                "model": score.model.name,
+                "model_version": score.model.version,
+                "model_sha256": score.model.sha256,
                 "features": features,
-                "reasons": [Reason(code=code, contribution_bp=bp) for code, bp in score.reasons],
+                "reasons": [
+                    Reason.trusted({"code": code, "contribution_bp": bp}) for code, bp in score.reasons
+                ],
             }
         )
         result = {"score_id": identifier, "decision": decision, "score_bp": score.score_bp}
@@ -90,9 +97,7 @@ class AiDecider(Decider[State]):
     def evolve(self, state: State, event: Event, meta: EventMeta) -> State:
         assert isinstance(event, PaymentScored)
         state.scored.note(event.score_id, meta.time_us, meta.tenant)
-        state.window.note(
-            event.payer_account_id, event.payee_account_id, event.device_id, event.amount, meta.time_us
-        )
+        take_in(state.memory, _subject(event, meta.tenant), meta.time_us, allowed=event.decision == "allow")
         return state
 
     def needs(self, command: Command, state: State) -> Sequence[str]:
@@ -106,13 +111,12 @@ class AiDecider(Decider[State]):
             state.scored.recall(stream, history[0][1].tenant)
 
     def dump(self, state: State) -> bytes:
-        w = state.window
-        rows = [w.payers.rows(), w.devices.rows(), w.beneficiaries.rows()]
-        return orjson.dumps({"shard": state.shard, "window": rows})
+        return orjson.dumps({"shard": state.shard, "memory": state.memory.rows()})
 
     def load(self, data: bytes) -> State:
         found = orjson.loads(data)
-        payers, devices, beneficiaries = (Pasts.read(rows) for rows in found["window"])
-        return State(
-            found["shard"], Window(payers, devices, beneficiaries), BegunStreams(from_first_event=False)
-        )
+        return State(found["shard"], Memory.read(found["memory"]), BegunStreams(from_first_event=False))
+
+
+def _subject(of: ScorePayment | PaymentScored, tenant: str) -> Subject:
+    return Subject(tenant, of.payer_account_id, of.payee_account_id, of.device_id, of.amount, of.currency)

@@ -83,16 +83,19 @@ class NameIndex:
         self.names: list[IndexedName] = []
         postings: list[list[int]] = [[] for _ in self.vocabulary.words]
         compounds: defaultdict[str, dict[int, Span]] = defaultdict(dict)
+        same_words: defaultdict[tuple[str, ...], list[int]] = defaultdict(list)
         for number, (entry, name, texts, family) in enumerate(drafts):
             ids = tuple(self.vocabulary.ids[text] for text in texts)
             weights = tuple(self._weights[i] for i in ids)
             self.names.append(IndexedName(number, entry, name, ids, texts, weights, sum(weights), family))
+            same_words[tuple(sorted(texts))].append(number)
             for i in set(ids):
                 postings[i].append(number)
             for text, span in _joined(texts):
                 compounds[text].setdefault(number, span)
         self._postings = tuple(tuple(numbers) for numbers in postings)
         self._compounds = dict(compounds)
+        self._same_words = {words: tuple(numbers) for words, numbers in same_words.items()}
 
     def query(self, words: tuple[str, ...]) -> Query:
         """Look up each word, and each two neighbours as one word."""
@@ -103,7 +106,11 @@ class NameIndex:
         return Query(words, weights, sum(weights), tuple(dict(similar(w)) for w in words), pairs, compounds)
 
     def candidates(self, query: Query, least_bp: int) -> list[IndexedName]:
-        """Names that may score ``least_bp``, best bound first, a bounded number of them."""
+        """Names that may score ``least_bp``: those of the very same words, then a bounded number by their bounds.
+
+        The same words come first because bounds are generous: a common word that a name has twice
+        ("Muhammad al-Muhammad") raises the bound of every name that has it once.
+        """
         bound: dict[int, int] = {}
         rest = query.total
         needed = query.total * LEAST_SHARE_BP // FULL_BP
@@ -123,7 +130,9 @@ class NameIndex:
             if 2 * FULL_BP * shared >= least_bp * kindest:
                 best.append((-FULL_BP * 2 * shared // both, number))
         best.sort()
-        return [names[number] for _, number in best[:MAX_COMPARED]]
+        same = self._same_words.get(tuple(sorted(query.words)), ())
+        others = (number for _, number in best[:MAX_COMPARED] if number not in same)
+        return [names[number] for number in (*same, *others)]
 
     def _reached(self, query: Query, i: int) -> dict[int, int]:
         """Most weight that word ``i`` of the query (alone or with a neighbour) can match, for each name."""

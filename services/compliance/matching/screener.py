@@ -15,7 +15,7 @@ from services.compliance.matching.vocabulary import FULL_BP
 from services.compliance.screening import Feature, Match
 
 #: Version of the algorithm. Any change that can change a score changes this.
-MATCHER_VERSION: Final = "names/1"
+MATCHER_VERSION: Final = "names/2"
 #: What scores depend on beside our own code.
 _STANDS_ON: Final = ("rapidfuzz", "jellyfish", "Unidecode")
 #: The evidence for this figure is in docs/concepts/screening.md; ``benchmarks/screening.py`` measures it.
