@@ -290,6 +290,11 @@ def lock(arguments: list[str]) -> int:
     command = [str(uv), "pip", "compile", "--universal", "--generate-hashes", "--python-version", "3.11"]
     command += ["--all-extras", "pyproject.toml", "-o", LOCK.name, "--no-annotate", "--no-emit-index-url"]
     status = _run([*command, "--quiet", "--custom-compile-command", _LOCK_COMMAND, *arguments], env=_uv_env())
+    if status == 0:
+        runtime = [str(uv), "pip", "compile", "--universal", "--generate-hashes", "--python-version", "3.11"]
+        runtime += ["pyproject.toml", "-c", LOCK.name, "-o", "requirements-runtime.lock", "--no-annotate"]
+        runtime += ["--no-emit-index-url", "--quiet", "--custom-compile-command", _LOCK_COMMAND]
+        status = _run(runtime, env=_uv_env())
     if status == 0 and "://" in LOCK.read_text():
         return fail("requirements.lock names a host: an index of this machine got into it. Do not commit it.")
     return status

@@ -115,6 +115,27 @@ def run(
 
 
 @app.command(rich_help_panel=_OPERATE)
+def migrate() -> None:
+    """Bring event stores, topics and views up to this release. Safe to repeat; makes no users."""
+    import asyncio
+
+    from rich.console import Console
+
+    from events.migrations import migrate as migrate_stores
+    from events.topics import ensure_topics
+    from nexafi.settings import Settings
+    from projections.migrations import migrate as migrate_views
+
+    console, settings = Console(highlight=False), Settings()
+    migrate_stores(settings)
+    console.print("event stores: up to date")
+    made = asyncio.run(ensure_topics(settings))
+    console.print(f"topics: {len(made)} made" if made else "topics: up to date")
+    migrate_views(settings)
+    console.print("views: up to date")
+
+
+@app.command(rich_help_panel=_OPERATE)
 def roles() -> None:
     """List the roles, their code, and the processes of the local stack that they share."""
     from rich.console import Console

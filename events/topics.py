@@ -41,10 +41,11 @@ def topic_plan(
     return plan
 
 
-async def ensure_topics(
-    settings: Settings, services: tuple[str, ...] = SERVICES, *, replication: int = 1
-) -> list[str]:
-    """Create the topics that are absent; names of those made. A wrong partition count is refused."""
+async def ensure_topics(settings: Settings, services: tuple[str, ...] = SERVICES) -> list[str]:
+    """Create the topics that are absent, with ``settings.kafka_replication`` copies; names of those made.
+
+    A wrong partition count is refused.
+    """
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka)
     await admin.start()
     try:
@@ -60,7 +61,10 @@ async def ensure_topics(
         missing = [name for name in plan if name not in existing]
         if missing:
             await admin.create_topics(
-                [NewTopic(name, plan[name][0], replication, topic_configs=plan[name][1]) for name in missing]
+                [
+                    NewTopic(name, plan[name][0], settings.kafka_replication, topic_configs=plan[name][1])
+                    for name in missing
+                ]
             )
         return missing
     finally:

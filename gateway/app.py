@@ -30,8 +30,6 @@ from nexafi.settings import Settings
 from nexafi.signing import AccessTokens, SigningKeys
 
 log = structlog.get_logger(__name__)
-#: Bulk records of one tenant on their way at a time.
-MAX_TENANT_CHUNKS: Final = 8
 _CONNECT_RETRY_S: Final = 1.0
 
 
@@ -70,7 +68,7 @@ class Gateway:
         described = document()
         app.add_api_route("/openapi.json", lambda: described, include_in_schema=False)
         router = Router(Authenticator(access, secrets, directory), app)
-        gates = TenantGates(MAX_TENANT_CHUNKS)
+        gates = TenantGates(settings.max_bulk_chunks_per_tenant)
         for route in COMMANDS:
             router.add(route.method, route.path, route.scope, CommandEndpoint(route, desk))
             if route.bulk is not None:

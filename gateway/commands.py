@@ -6,6 +6,7 @@ sending it once. The answer is 202 with an operation, or with ``Prefer: wait=<se
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from typing import Any, Final, Protocol
@@ -80,7 +81,8 @@ class Desk:
         if now < self._log_down_until:
             raise _log_unavailable()
         try:
-            await self._producer.send(service, shard, envelope, data)
+            async with asyncio.timeout(SEND_TIMEOUT_S):
+                await self._producer.send(service, shard, envelope, data)
         except (KafkaError, TimeoutError, OSError) as error:
             log.warning("command not sent", error=type(error).__name__, target=f"{service}/{shard}")
             self._log_down_until = (

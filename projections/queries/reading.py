@@ -13,9 +13,11 @@ from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
 
+import asyncpg
 import orjson
 from fastapi import Request
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from nexafi.internal_auth import SCOPE_KEY
@@ -111,8 +113,16 @@ class Reader:
 
     async def rows(self, query: str, values: Mapping[str, Any], *, raw: bool = False) -> list[dict[str, Any]]:
         """Rows as dictionaries of JSON values."""
-        async with self.engine.connect() as connection:
-            found = (await connection.execute(text(query), dict(values))).mappings().all()
+        try:
+            async with self.engine.connect() as connection:
+                found = (await connection.execute(text(query), dict(values))).mappings().all()
+        except DBAPIError as error:
+            if isinstance(getattr(error.orig, "__cause__", None), asyncpg.DataError):
+                # A filter or id that PostgreSQL can not read as what the column is.
+                raise ProblemError(
+                    "invalid-parameter", "A parameter has not the form it must have."
+                ) from None
+            raise
         return [dict(row) if raw else plain(dict(row)) for row in found]
 
 

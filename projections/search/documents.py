@@ -96,7 +96,7 @@ INDICES: Final = (
         "search-payments",
         "payments",
         "payments",
-        "SELECT * FROM views.payments WHERE shard = :shard AND position > :after AND position <= :upto "
+        "SELECT * FROM views.payments WHERE shard = :shard AND position > :after "
         "ORDER BY position LIMIT :limit",
         _payment,
         _MAPPINGS,
@@ -106,7 +106,7 @@ INDICES: Final = (
         "search-transactions",
         "ledger",
         "ledger",
-        "SELECT * FROM views.transactions WHERE shard = :shard AND position > :after AND position <= :upto "
+        "SELECT * FROM views.transactions WHERE shard = :shard AND position > :after "
         "ORDER BY position LIMIT :limit",
         _transaction,
         _MAPPINGS,

@@ -114,7 +114,7 @@ class Mirror:
             rows = (
                 (
                     await connection.execute(
-                        text(index.query), {"shard": lane.shard, "after": mark, "upto": known, "limit": CHUNK}
+                        text(index.query), {"shard": lane.shard, "after": mark, "limit": CHUNK}
                     )
                 )
                 .mappings()
@@ -122,7 +122,9 @@ class Mirror:
             )
         if rows:
             await self._bulk(index, [dict(row) for row in rows])
-        following = rows[-1]["position"] if len(rows) == CHUNK else known
+        # Rows have no upper bound: one that changed since the mark was read stands above it, and the version that the
+        # mark promises is inside the newer one.
+        following = min(known, rows[-1]["position"]) if len(rows) == CHUNK else known
         async with self.engine.begin() as connection:
             await connection.execute(
                 text(

@@ -93,7 +93,11 @@ class CommandEnvelope:
             )
         except KeyError as error:
             raise MalformedEnvelopeError(f"header {error.args[0]} is missing") from None
-        except ValueError as error:
+        except (
+            ValueError,
+            TypeError,
+            AttributeError,
+        ) as error:  # not UTF-8, not a number, or no value at all
             raise MalformedEnvelopeError(f"header can not be read: {error}") from None
 
 
@@ -166,5 +170,9 @@ class EventEnvelope:
             )
         except KeyError as error:
             raise MalformedEnvelopeError(f"header {error.args[0]} is missing") from None
-        except ValueError as error:
+        except (
+            ValueError,
+            TypeError,
+            AttributeError,
+        ) as error:  # not UTF-8, not a number, or no value at all
             raise MalformedEnvelopeError(f"header can not be read: {error}") from None

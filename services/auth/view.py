@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 #: How often the store is asked for what is new; with the gateway's cache it bounds how late a revocation is.
 POLL_S: Final = 0.2
 #: A view older than this is not asked any more: revocation must not lie.
-MAX_STALENESS_S: Final = 5.0
+MAX_STALENESS_S: Final = 1.0
 _CHUNK: Final = 5000
 
 
