@@ -117,22 +117,13 @@ def run(
 @app.command(rich_help_panel=_OPERATE)
 def migrate() -> None:
     """Bring event stores, topics and views up to this release. Safe to repeat; makes no users."""
-    import asyncio
-
-    from rich.console import Console
-
-    from events.migrations import migrate as migrate_stores
-    from events.topics import ensure_topics
+    from cli.bootstrap import STEPS, run_step
     from nexafi.settings import Settings
-    from projections.migrations import migrate as migrate_views
 
-    console, settings = Console(highlight=False), Settings()
-    migrate_stores(settings)
-    console.print("event stores: up to date")
-    made = asyncio.run(ensure_topics(settings))
-    console.print(f"topics: {len(made)} made" if made else "topics: up to date")
-    migrate_views(settings)
-    console.print("views: up to date")
+    settings = Settings()
+    for step in STEPS:
+        if not step.after_roles:
+            run_step(step, settings)
 
 
 @app.command(rich_help_panel=_OPERATE)

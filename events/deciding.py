@@ -5,6 +5,7 @@ This is the hot path. It holds no I/O: what it needs is in memory before it star
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -205,7 +206,6 @@ class ShardBatch(Generic[S]):
             next_position=runtime.position,
             next_offset=runtime.offset,
             time_us=runtime.time_us,
-            previous_chain=self.previous_chain,
             chain_hash=runtime.chain,
             root=root,
             rows=self.rows,
@@ -322,6 +322,4 @@ class ShardBatch(Generic[S]):
 
 
 def _claim_hmac(key: bytes, value: str) -> bytes:
-    import hmac
-
     return hmac.digest(key, value.encode(), "sha256")

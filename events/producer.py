@@ -8,7 +8,7 @@ from aiokafka import AIOKafkaProducer
 
 from events.topics import commands_topic
 from nexafi.settings import Settings
-from schemas.common.envelope import CommandEnvelope, Headers
+from schemas.common.envelope import CommandEnvelope
 
 
 def new_producer(
@@ -54,6 +54,3 @@ class CommandProducer:
             commands_topic(service), data, key=key, partition=shard, headers=list[tuple[str, bytes]](headers)
         )
         await delivery
-
-
-__all__ = ["CommandProducer", "Headers", "new_producer"]

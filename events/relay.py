@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -68,7 +68,6 @@ class Relay:
         self._issued = f"{recorder.service}.{CommandIssued.TYPE}"
         self._lanes: dict[int, _Lane] = {}
         self._marker: asyncio.Task[None] | None = None
-        self.on_published: Callable[[int, int], None] | None = None
 
     # ------------------------------------------------------------------ lanes
 
@@ -118,11 +117,6 @@ class Relay:
     def lag(self) -> int:
         """Committed events that Kafka has not acknowledged."""
         return sum(max(0, lane.last_committed - lane.sent) for lane in self._lanes.values())
-
-    def sent(self, shard: int) -> int:
-        """Last position of a shard that Kafka has acknowledged."""
-        lane = self._lanes.get(shard)
-        return lane.sent if lane is not None else 0
 
     # ------------------------------------------------------------------ sending
 

@@ -34,6 +34,7 @@ from events.watchdog import Watchdog
 from events.writer import Writer
 from nexafi.memory import settle_heap
 from nexafi.role import RoleContext
+from nexafi.telemetry import CONSUMER_LAG, RELAY_LAG
 
 S = TypeVar("S")
 log = structlog.get_logger(__name__)
@@ -320,6 +321,7 @@ class WriterService:
                 health.bad(f"{self.service}/clock", f"can not compare with the database: {error}")
                 continue
             await self._watch()
+            RELAY_LAG.set(self.relay.lag, {"service": self.service})
             stats = self.writer.stats
             health.details[self.service] = {
                 "shards": sorted(self.writer.shards),
@@ -329,6 +331,11 @@ class WriterService:
                 "duplicates": stats.duplicates,
                 "dead_letters": stats.dead_letters,
                 "recoveries": stats.recoveries,
+                "seconds": {
+                    "deciding": round(stats.decide_s, 3),
+                    "committing": round(stats.commit_s, 3),
+                    "looking up": round(stats.lookup_s, 3),
+                },
                 "fenced": stats.fenced,
                 "relay_lag": self.relay.lag,
                 "published": self.relay.published,
@@ -348,6 +355,8 @@ class WriterService:
             )
             return
         self.ctx.health.ok(f"{self.service}/kafka")
+        lag = sum(max(0, ends[p] - offset) for p, offset in offsets.items())
+        CONSUMER_LAG.set(lag, {"consumer": self.service})
         if self.watchdog.stuck({p: (o, ends[p]) for p, o in offsets.items()}):
             log.error("consumer makes no progress: starting it anew", service=self.service)
             async with self.writer.lock:

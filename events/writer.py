@@ -39,6 +39,7 @@ from events.store.heads import Head, acquire, read_heads
 from events.store.recorder import ShardRecorder
 from nexafi.role import Health
 from nexafi.settings import Settings
+from nexafi.telemetry import BATCH_SIZE, COMMIT_TIME, batch_span
 from schemas.common.base import Event
 
 S = TypeVar("S")
@@ -89,6 +90,7 @@ class Writer(Generic[S]):
         self._waiting: dict[int, str] = {}  # shards that wait for newer code, and for which command
         self._bound = settings.batch_max_records
         self._claim_losers: set[str] = set()
+        self._labels = {"service": decider.service}
         self._poison: dict[tuple[int, int, int], Exception] = {}
         self._decoder: EventDecoder[S] = EventDecoder(decider)
 
@@ -321,9 +323,15 @@ class Writer(Generic[S]):
 
     async def _commit(self, batches: Sequence[ShardBatch[S]], appends: Sequence[ShardAppend]) -> None:
         started = time.perf_counter()
-        await self._run(self.recorder.append, appends)
+        with batch_span(
+            f"{self.decider.service}.append", (o.traceparent for b in batches for o in b.outgoing)
+        ):
+            await self._run(self.recorder.append, appends)
         reach("commit")
-        self.stats.commit_s += time.perf_counter() - started
+        took = time.perf_counter() - started
+        self.stats.commit_s += took
+        COMMIT_TIME.record(took, self._labels)
+        BATCH_SIZE.record(sum(len(a.results) for a in appends), self._labels)
         self.stats.batches += 1
         self.stats.events += sum(len(a.rows) for a in appends)
         self._publish(

@@ -23,6 +23,7 @@ from gateway.principal import Authenticator, Directory
 from gateway.queries import QueryEndpoint
 from gateway.routes import COMMANDS, QUERIES
 from gateway.upstream import Services
+from nexafi import telemetry
 from nexafi.credentials import CredentialKeys
 from nexafi.http import install_problem_handlers, serve
 from nexafi.role import Health, RoleContext
@@ -68,6 +69,7 @@ class Gateway:
         described = document()
         app.add_api_route("/openapi.json", lambda: described, include_in_schema=False)
         router = Router(Authenticator(access, secrets, directory), app)
+        telemetry.observed("nexafi.gateway.requests", "Requests by route and status.", router.observe)
         gates = TenantGates(settings.max_bulk_chunks_per_tenant)
         for route in COMMANDS:
             router.add(route.method, route.path, route.scope, CommandEndpoint(route, desk))

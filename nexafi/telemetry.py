@@ -13,13 +13,13 @@ from __future__ import annotations
 import random
 import re
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from opentelemetry import trace
-from opentelemetry.metrics import Counter, Histogram
+from opentelemetry.metrics import CallbackOptions, Counter, Histogram, Observation
 from opentelemetry.metrics import _Gauge as Gauge
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader, MetricExporter, MetricsData
@@ -56,6 +56,13 @@ def counter(name: str, description: str, unit: str = "1") -> Counter:
 def histogram(name: str, description: str, unit: str = "s", buckets: Sequence[float] = SECONDS) -> Histogram:
     """A distribution; ``unit`` is UCUM (``s``, ``By``, ``1``)."""
     return _meter.create_histogram(name, unit, description, explicit_bucket_boundaries_advisory=buckets)
+
+
+def observed(
+    name: str, description: str, callback: Callable[[CallbackOptions], Iterable[Observation]]
+) -> None:
+    """A sum that is read where it is kept, whenever metrics are collected."""
+    _meter.create_observable_counter(name, [callback], "1", description)
 
 
 def gauge(name: str, description: str, unit: str = "1") -> Gauge:

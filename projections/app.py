@@ -6,12 +6,11 @@ import asyncio
 from typing import Final
 
 import structlog
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from nexafi.database import async_engine
+from nexafi.database import async_engine, driver
 from nexafi.role import RoleContext
-from projections.marks import NoLiveVersionError
+from projections.marks import live_version
 from projections.projector import CONNECTIONS, SESSION, Projector
 from projections.registry import VIEWS, view_of
 
@@ -39,9 +38,15 @@ async def _keep(ctx: RoleContext, engine: AsyncEngine, name: str) -> None:
     while not ctx.stop.is_set():
         projector: Projector | None = None
         try:
-            version, code = await _live(engine, name)
+            async with driver(engine) as connection:
+                live = await live_version(connection, name)
             projector = Projector(
-                ctx.settings, view_of(name, code), version, engine, ctx.health, name=f"projection/{name}"
+                ctx.settings,
+                view_of(name, live.code),
+                live.version,
+                engine,
+                ctx.health,
+                name=f"projection/{name}",
             )
             await projector.open()
             ctx.health.ok(condition)
@@ -58,16 +63,6 @@ async def _keep(ctx: RoleContext, engine: AsyncEngine, name: str) -> None:
             if projector is not None:
                 await projector.abandon()
             await asyncio.sleep(_RETRY_S)
-
-
-async def _live(engine: AsyncEngine, name: str) -> tuple[int, int]:
-    """Version and code of the live version of a view."""
-    async with engine.connect() as connection:
-        query = text("SELECT version, code FROM views.versions WHERE view = :view AND state = 'live'")
-        row = (await connection.execute(query, {"view": name})).first()
-    if row is None:
-        raise NoLiveVersionError(f"view {name} has no live version: run `nexafi migrate`")
-    return row[0], row[1]
 
 
 async def run_search(ctx: RoleContext) -> None:

@@ -63,7 +63,6 @@ class ShardAppend:
     next_position: int
     next_offset: int
     time_us: int
-    previous_chain: bytes
     chain_hash: bytes
     root: bytes | None
     rows: list[bytes] = field(default_factory=list)
@@ -223,7 +222,6 @@ def single_append(
         next_position=position + len(rows),
         next_offset=next_offset,
         time_us=time_us,
-        previous_chain=chain,
         chain_hash=chain_hash,
         root=root,
         rows=rows,

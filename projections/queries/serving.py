@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Response
 
 from events.http import mount
 from nexafi.database import async_engine
@@ -32,6 +32,3 @@ def respond(body: object, seen: dict[str, int]) -> Response:
     """A JSON answer with its consistency token."""
     data, headers = answer(body, seen)
     return Response(data, media_type="application/json", headers=headers)
-
-
-__all__ = ["Request", "respond", "serve_queries"]

@@ -103,6 +103,7 @@ class CounterDecider(Decider[State]):
     def __init__(self, service: str = "counter", bug: str = "") -> None:
         self.service = service  # type: ignore[misc]
         self.bug = bug
+        self.seen = 0
 
     def initial(self, shard: int) -> State:
         return State()
@@ -141,7 +142,8 @@ class CounterDecider(Decider[State]):
                 raise ValueError("the domain has a defect for this amount")
             if command.amount < 0 and counter.total + command.amount < 0:
                 return Rejected("below-zero", pointer="/amount")
-            total = counter.total + command.amount
+            self.seen += 1
+            total = counter.total + command.amount + (self.seen if self.bug == "remembers-itself" else 0)
             return Accepted(
                 [
                     Emit(
@@ -166,7 +168,7 @@ class CounterDecider(Decider[State]):
             counter = state.open[identifier]
             counter.total += event.amount
             counter.version = meta.version
-            state.total += event.amount if self.bug != "forgets-total" else 0
+            state.total += event.amount
         elif isinstance(event, Closed):
             counter = state.open.pop(identifier)
             state.recalled[identifier] = Counter(meta.version, counter.total)
