@@ -67,14 +67,14 @@ def run(
     return runtime, appended
 
 
-def cuts_do_not_matter(decider: Decider[Any], program: Program, cuts: Sequence[int]) -> None:
+def assert_cuts_do_not_matter(decider: Decider[Any], program: Program, cuts: Sequence[int]) -> None:
     """The same decider decides the program twice: whole, and cut (as a process does that has lived a while)."""
     _, whole = run(decider, program, [])
     _, cut = run(decider, program, cuts)
     assert cut == whole
 
 
-def snapshot_and_tail_are_the_history(decider: CounterDecider, program: Program, at: int) -> None:
+def assert_snapshot_and_tail_are_the_history(decider: CounterDecider, program: Program, at: int) -> None:
     runtime, appended = run(decider, program, [])
     history: list[tuple[Event, EventMeta]] = []
     versions: dict[str, int] = {}
@@ -97,20 +97,20 @@ def snapshot_and_tail_are_the_history(decider: CounterDecider, program: Program,
 @settings(max_examples=150, deadline=None)
 @given(PROGRAMS, st.lists(st.integers(1, 29), max_size=6))
 def test_any_cut_into_batches_gives_the_same_events(program: Program, cuts: list[int]) -> None:
-    cuts_do_not_matter(CounterDecider(), program, cuts)
+    assert_cuts_do_not_matter(CounterDecider(), program, cuts)
 
 
 @settings(max_examples=150, deadline=None)
 @given(PROGRAMS, st.integers(0, 60))
 def test_a_snapshot_and_its_tail_are_the_whole_history(program: Program, at: int) -> None:
-    snapshot_and_tail_are_the_history(CounterDecider(), program, at)
+    assert_snapshot_and_tail_are_the_history(CounterDecider(), program, at)
 
 
 def test_a_domain_that_remembers_itself_is_caught() -> None:
     with pytest.raises(AssertionError):
-        cuts_do_not_matter(CounterDecider(bug="remembers-itself"), [(-1, 0), (0, 3), (0, 4)], [2])
+        assert_cuts_do_not_matter(CounterDecider(bug="remembers-itself"), [(-1, 0), (0, 3), (0, 4)], [2])
 
 
 def test_a_snapshot_that_drops_deadlines_is_caught() -> None:
     with pytest.raises(AssertionError):
-        snapshot_and_tail_are_the_history(CounterDecider(bug="drops-deadlines"), [(-1, 1), (-1, 1)], 1)
+        assert_snapshot_and_tail_are_the_history(CounterDecider(bug="drops-deadlines"), [(-1, 1), (-1, 1)], 1)
