@@ -34,6 +34,7 @@ _HELP = """\
   doctor                     check this machine and the stack
   reset [--yes]              remove this checkout's data
   test [unit|PATHS|OPTIONS]  lint, types and all tests; `unit` takes seconds; anything else goes to pytest
+  test soak [PATHS|OPTIONS]  every promise at its full figure (hours); docs/soak keeps what was printed
   lint                       ruff, mypy and the import contracts; lint --fix mends what it can
   bench                      measure (benchmarks/)
   schemas                    regenerate every committed contract
@@ -273,12 +274,12 @@ def test(arguments: list[str]) -> int:
         folders = [folder for folder in ("tests/unit", "tests/architecture") if (ROOT / folder).is_dir()]
         return _python("-m", "pytest", "-q", "-m", "not stack and not soak", *folders, *arguments[1:])
     if arguments[:1] == ["soak"]:
-        return _python("-m", "pytest", "-m", "soak", "--timeout", "3600", *arguments[1:])
+        return _python("-m", "pytest", "-m", "soak", "-s", "--timeout", "3600", *arguments[1:])
     if arguments:
         known = ROOT / "tests" / arguments[0]
         return _python("-m", "pytest", *([str(known)] if known.is_dir() else arguments[:1]), *arguments[1:])
     linted = lint([])
-    tested = _python("-m", "pytest", "-m", "not soak")
+    tested = _python("-m", "pytest")
     return linted or tested
 
 

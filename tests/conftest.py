@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from nexafi.settings import Settings
+from tests.kit.soak import Printed
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -49,3 +50,9 @@ def database_url(stack: Settings) -> Iterator[str]:
     yield f"{stack.database.rpartition('/')[0]}/{name}"
     with psycopg.connect(stack.database, autocommit=True) as connection:
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def printed(request: pytest.FixtureRequest) -> Printed:
+    """Prints figures at a test's end; those of a soak are kept in ``docs/soak``."""
+    return Printed(request.node.nodeid, keep=request.node.get_closest_marker("soak") is not None)
