@@ -8,13 +8,14 @@ from collections.abc import Iterator
 import pytest
 
 from nexafi.settings import Settings
+from tests.kit.platform import Platform, platforms
 from tests.kit.soak import Printed
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whoever uses the servers carries the marker ``stack``, so that ``-m "not stack"`` needs none."""
     for item in items:
-        if isinstance(item, pytest.Function) and "stack" in item.fixturenames:
+        if isinstance(item, pytest.Function) and {"stack", "platform"} & set(item.fixturenames):
             item.add_marker("stack")
 
 
@@ -37,6 +38,12 @@ def stack() -> Iterator[Settings]:
     finally:
         own.stop()
         testing.remove(own)
+
+
+@pytest.fixture(scope="session")
+def platform() -> Iterator[Platform]:
+    """Servers and every role as processes, shared by all tests of a run: make tenants of your own, kill nothing."""
+    yield from platforms()
 
 
 @pytest.fixture
