@@ -66,6 +66,12 @@ class Settings(BaseSettings):
     service_urls: dict[str, str] = Field(default_factory=dict)
     """Base URL of each service's query API, as JSON, for services that are not on `host`."""
 
+    # --- search
+    search_prefix: str = Field(default="nexafi", pattern=r"^[a-z][a-z0-9]{0,31}$")
+    """First part of the names of search indexes, so that installations can share an Elasticsearch."""
+    search_replicas: int = Field(default=0, ge=0, le=8)
+    """Replicas of each search index; one in production."""
+
     # --- identity of this process
     instance: str = "local"
     """Name of this process among its kind; a writer's static membership and a gateway's reply partition follow from it."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from hashlib import sha256
 from typing import Any
 
 from sqlalchemy import MetaData, Table
@@ -54,6 +55,11 @@ def create_version(view: View, version: int) -> list[str]:
             index.name = f"{copy.name}_{index.name}"
             out.append(str(CreateIndex(index).compile(dialect=_DIALECT)).strip())
     return out
+
+
+def layout(view: View) -> str:
+    """Fingerprint of a view's tables and indexes. Tables of another layout can not be written by this code."""
+    return sha256("\n".join(create_version(view, 0)).encode()).hexdigest()[:16]
 
 
 def drop_version(tables: Iterable[str], version: int) -> list[str]:

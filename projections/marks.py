@@ -15,7 +15,7 @@ import asyncpg
 from events.subscription import Source
 
 Connection: TypeAlias = asyncpg.Connection
-State: TypeAlias = Literal["building", "live", "kept", "scratch"]
+State: TypeAlias = Literal["building", "live", "kept", "scratch", "dropped"]
 
 #: Views that are PostgreSQL tables and those that are Elasticsearch indices share these tables.
 DDL: Final = (
@@ -24,13 +24,23 @@ DDL: Final = (
         view text NOT NULL,
         version integer NOT NULL,
         code integer NOT NULL,
-        state text NOT NULL CHECK (state IN ('building', 'live', 'kept', 'scratch')),
+        state text NOT NULL CHECK (state IN ('building', 'live', 'kept', 'scratch', 'dropped')),
         tables text[] NOT NULL,
         created_at timestamptz NOT NULL DEFAULT now(),
         switched_at timestamptz,
         digest text,
+        layout text NOT NULL DEFAULT '',
         PRIMARY KEY (view, version)
     )""",
+    # Installations that were made before these were there.
+    "ALTER TABLE views.versions ADD COLUMN IF NOT EXISTS layout text NOT NULL DEFAULT ''",
+    """DO $$ BEGIN
+        IF (SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = 'versions_state_check'
+            AND conrelid = 'views.versions'::regclass) NOT LIKE '%dropped%' THEN
+            ALTER TABLE views.versions DROP CONSTRAINT versions_state_check, ADD CONSTRAINT versions_state_check
+                CHECK (state IN ('building', 'live', 'kept', 'scratch', 'dropped'));
+        END IF;
+    END $$""",
     "CREATE UNIQUE INDEX IF NOT EXISTS versions_live ON views.versions (view) WHERE state = 'live'",
     """CREATE TABLE IF NOT EXISTS views.marks (
         view text NOT NULL,
@@ -102,6 +112,8 @@ class Version:
     code: int
     state: State
     tables: tuple[str, ...]
+    #: Of the tables as they were made, see :func:`projections.ddl.layout`; ``""`` when that was not yet noted.
+    layout: str = ""
 
 
 def lock_key(view: str, version: int) -> str:
@@ -110,11 +122,15 @@ def lock_key(view: str, version: int) -> str:
 
 
 async def versions_of(connection: Connection, view: str) -> list[Version]:
-    """All versions of a view, oldest first."""
+    """All versions of a view that have tables, oldest first. A version's number is never given twice."""
     rows = await connection.fetch(
-        "SELECT view, version, code, state, tables FROM views.versions WHERE view = $1 ORDER BY version", view
+        "SELECT view, version, code, state, tables, layout FROM views.versions "
+        "WHERE view = $1 AND state <> 'dropped' ORDER BY version",
+        view,
     )
-    return [Version(r["view"], r["version"], r["code"], r["state"], tuple(r["tables"])) for r in rows]
+    return [
+        Version(r["view"], r["version"], r["code"], r["state"], tuple(r["tables"]), r["layout"]) for r in rows
+    ]
 
 
 async def live_version(connection: Connection, view: str) -> Version:

@@ -27,7 +27,7 @@ from projections import ddl
 from projections.folding import Decoded, FoldError, decode, fold, prepare
 from projections.histories import Histories, load_histories, record_history
 from projections.intake import Intake, take
-from projections.marks import Connection, Mark, load_marks, lock_key, move_marks
+from projections.marks import Connection, Mark, MarkLostError, load_marks, lock_key, move_marks
 from projections.unit import Change, Unit
 from projections.view import Key, View
 from schemas.common.envelope import micros
@@ -43,6 +43,7 @@ SESSION: Final = {
 }
 #: Connections that an open projector holds: one that reads, one that writes.
 CONNECTIONS: Final = 2
+_NOTHING_COMES_S: Final = 60.0
 
 
 class Projector:
@@ -75,6 +76,7 @@ class Projector:
         self.committed: dict[Source, Mark] = {}
         self.limits: Mapping[Source, int] | None = None
         self.stopped: dict[Source, int] = {}  # shard -> position before the event that can not be taken in
+        self.stopped_by: dict[Source, str] = {}
         self.gaps: dict[Source, str] = {}
         self._engine = engine
         self._unit = Unit(view.tables)
@@ -179,20 +181,32 @@ class Projector:
         )
 
     async def run_to(self, limits: Mapping[Source, int]) -> AsyncIterator[int]:
-        """Go exactly to ``limits``; yields the number of events after each poll."""
+        """Go exactly to ``limits``; yields the number of events after each poll.
+
+        ``RuntimeError`` when an event can not be taken in, or Kafka does not have what is asked for.
+        """
         await self.flush()
         self.limit(limits)
+        moved = time.monotonic()
         while not self.at_limits:
-            yield await self.step()
+            count = await self.step()
+            if all(m.position >= limits.get(s, 0) for s, m in self.marks.items()):
+                await self.flush()
+            yield count
             if self.stopped or self.gaps:
                 raise RuntimeError(self.complaint())
+            if count:
+                moved = time.monotonic()
+            elif time.monotonic() - moved > _NOTHING_COMES_S:
+                raise RuntimeError(
+                    f"nothing came for {_NOTHING_COMES_S:.0f} s: Kafka has fewer events than the marks say"
+                )
         await self.flush()
 
     def complaint(self) -> str:
         """What keeps shards from going on, in words."""
-        stopped = [f"{s}/{n} stopped before event {p + 1}" for (s, n), p in self.stopped.items()]
         gaps = [f"{s}/{n}: {text}" for (s, n), text in self.gaps.items()]
-        return "; ".join([*stopped, *gaps])
+        return "; ".join([*self.stopped_by.values(), *gaps])
 
     # ------------------------------------------------------------------ steps of a step
 
@@ -289,11 +303,20 @@ class Projector:
     # ------------------------------------------------------------------ what goes wrong
 
     async def _stop_shard(self, error: FoldError) -> None:
-        """Go on without the shard whose event can not be taken in; it waits there for code that can."""
-        log.error("shard stopped", view=self.view.name, version=self.version, error=str(error))
+        """Go on without the shard whose event can not be taken in; it waits there for code that can.
+
+        A runner that another one has overtaken reads rows that are ahead of its mark: that is no fault of the event.
+        """
         await self.flush()
+        now = await load_marks(self._reading, self.view.name, self.version, self.stream.sources)
+        if any(now[s].position != mark.position for s, mark in self.committed.items()):
+            raise MarkLostError(
+                f"{self.view.name} version {self.version}: another runner is ahead"
+            ) from error
+        log.error("shard stopped", view=self.view.name, version=self.version, error=str(error))
         self._unit = Unit(self.view.tables)
         self.stopped[error.source] = error.position - 1
+        self.stopped_by[error.source] = f"stopped before {error}"
         self.stream.pause(error.source)
         self.health.bad(f"{self.name}/events", str(error))
 

@@ -5,15 +5,23 @@ from __future__ import annotations
 from typing import Final
 
 from projections.compliance.v1 import VIEW as COMPLIANCE_V1
+from projections.compliance.v2 import VIEW as COMPLIANCE_V2
 from projections.ledger.v1 import VIEW as LEDGER_V1
+from projections.operations.v1 import VIEW as OPERATIONS_V1
 from projections.payments.v1 import VIEW as PAYMENTS_V1
+from projections.payments.v2 import VIEW as PAYMENTS_V2
+from projections.risk.v1 import VIEW as RISK_V1
+from projections.sagas.v1 import VIEW as SAGAS_V1
 from projections.view import View
 
 #: Oldest code first; the last is what a rebuild makes.
 VIEWS: Final[dict[str, tuple[View, ...]]] = {
     "ledger": (LEDGER_V1,),
-    "payments": (PAYMENTS_V1,),
-    "compliance": (COMPLIANCE_V1,),
+    "payments": (PAYMENTS_V1, PAYMENTS_V2),
+    "compliance": (COMPLIANCE_V1, COMPLIANCE_V2),
+    "risk": (RISK_V1,),
+    "sagas": (SAGAS_V1,),
+    "operations": (OPERATIONS_V1,),
 }
 
 

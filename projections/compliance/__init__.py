@@ -1,1 +1,1 @@
-"""View room: compliance."""
+"""Compliance as read: screenings, hits, cases."""

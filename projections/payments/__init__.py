@@ -1,1 +1,1 @@
-"""View room: payments."""
+"""Payments as read: state, timeline, refunds."""

@@ -1,1 +1,1 @@
-"""View room: queries."""
+"""Reading views: pages, consistency, and what can be asked of each."""

@@ -1,1 +1,1 @@
-"""View room: search."""
+"""The search index: a mirror of PostgreSQL rows in Elasticsearch."""

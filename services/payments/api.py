@@ -12,6 +12,7 @@ from nexafi.role import RoleContext
 from projections.queries.reading import Order, Reader, limit_parameter
 from projections.queries.serving import respond, serve_queries
 from projections.search.queries import search_request, search_result
+from schemas.common.envelope import rfc3339
 
 _VIEWS: Final = ("payments",)
 _SEARCHED: Final = ("search-payments", "search-transactions")
@@ -59,7 +60,22 @@ class PaymentQueries:
     async def payment(self, request: Request, payment_id: str) -> Response:
         """One payment with its timeline."""
         tenant, seen = await self._reader.ready(request, _VIEWS)
-        return respond(await self._reader.one("payments", {"payment_id": payment_id, "tenant": tenant}), seen)
+        payment = await self._reader.one("payments", {"payment_id": payment_id, "tenant": tenant})
+        happened = await self._reader.rows(
+            "SELECT event, at, actor, detail FROM views.payment_events WHERE payment_id = CAST(:id AS uuid)"
+            " ORDER BY position",
+            {"id": payment_id},
+        )
+        payment["timeline"] = [
+            {"event": e["event"], "at": rfc3339(e["at"]), "actor": e["actor"], **e["detail"]}
+            for e in happened
+        ]
+        payment["refunds"] = await self._reader.rows(
+            "SELECT refund_id, amount, currency, status, transaction_id, reason, created_at, updated_at"
+            " FROM views.refunds WHERE payment_id = CAST(:id AS uuid) ORDER BY refund_id",
+            {"id": payment_id},
+        )
+        return respond(payment, seen)
 
     async def search(self, request: Request) -> Response:
         """Search payments and transactions; consistent with the caller's token like any query."""

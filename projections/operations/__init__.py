@@ -1,0 +1,1 @@
+"""What a request has caused, over all services."""

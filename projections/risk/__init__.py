@@ -1,0 +1,1 @@
+"""Scores of the AI service as read."""

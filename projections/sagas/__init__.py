@@ -1,0 +1,1 @@
+"""Payment sagas as read, for operations."""
