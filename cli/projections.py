@@ -80,13 +80,15 @@ def verify(
 @app.command()
 def rebuild(
     view: ViewName,
-    keep: Annotated[bool, typer.Option(help="Keep the old version, for `back`.")] = False,
+    keep: Annotated[
+        bool, typer.Option("--keep/--drop", help="Keep the old version for `switch --back`, or drop it.")
+    ] = True,
     accept_differences: Annotated[
         bool, typer.Option(help="Switch although rows differ: the live version is the one that is wrong.")
     ] = False,
 ) -> None:
     """Make a view anew beside the live one, compare, switch. Ends with 2, and changes nothing, when rows differ."""
-    from projections.rebuild import DifferentError
+    from projections.rebuild import DifferentError, readable
     from projections.rebuild import rebuild as run
 
     _known(view)
@@ -98,6 +100,7 @@ def rebuild(
                     view,
                     keep=keep,
                     accept_differences=accept_differences,
+                    compare_first=asyncio.run(readable(get_settings(), view)),
                     progress=progress,
                 )
             )
@@ -105,16 +108,22 @@ def rebuild(
         _report(view, error.comparison, "live", "new")
         console.print("[red]Not switched.[/] If the live version is the wrong one: --accept-differences.")
         raise typer.Exit(_REFUSED) from None
-    _report(view, comparison, "old", "new")
+    if comparison.digest:
+        _report(view, comparison, "old", "new")
     console.print(f"[green]{view} is switched.[/]")
 
 
 @app.command()
-def back(view: ViewName) -> None:
-    """Switch back to the version that `rebuild --keep` kept, after it has caught up."""
+def switch(
+    view: ViewName,
+    back: Annotated[bool, typer.Option("--back", help="To the version that was live before.")] = False,
+) -> None:
+    """Switch back to the version that `rebuild` kept, after it has caught up. What was live is kept in turn."""
     from projections.rebuild import NothingKeptError, go_back
 
     _known(view)
+    if not back:
+        raise typer.BadParameter("`rebuild` switches forwards; here only --back is there")
     try:
         with _bar(view) as progress:
             version = asyncio.run(go_back(get_settings(), view, progress=progress))

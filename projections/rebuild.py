@@ -24,7 +24,7 @@ from projections import versions
 from projections.digests import Comparison, compare
 from projections.marks import Connection, Version, live_version, versions_of
 from projections.projector import SESSION, Projector
-from projections.registry import newest, view_of
+from projections.registry import newest, view_of, writer_of
 from projections.view import View
 
 log = structlog.get_logger(__name__)
@@ -193,8 +193,9 @@ async def rebuild(
     settings: Settings,
     name: str,
     *,
-    keep: bool = False,
+    keep: bool = True,
     accept_differences: bool = False,
+    compare_first: bool = True,
     progress: Progress = _silent,
     view: View | None = None,
 ) -> Comparison:
@@ -202,10 +203,10 @@ async def rebuild(
 
     Raises :class:`DifferentError` and changes nothing when the new version says something else than the live
     one, unless ``accept_differences`` says that the live one is known to be wrong. With ``keep`` the old version
-    stays, for :func:`go_back`.
+    stays, for :func:`go_back`. ``compare_first`` is off for a live version whose tables this code can not read.
     """
     async with building(settings, view or newest(name), progress) as builder:
-        comparison = await builder.compare()
+        comparison = await builder.compare() if compare_first else Comparison()
         if not comparison.equal and not accept_differences:
             raise DifferentError(name, comparison)
         before = await builder.switch()
@@ -213,15 +214,24 @@ async def rebuild(
     return comparison
 
 
-async def verify(settings: Settings, name: str, *, progress: Progress = _silent) -> Comparison:
-    """Find drift: replay the view into scratch tables with the live version's code and compare row by row."""
-    engine = async_engine(settings, "verify", pool_size=1)
+async def readable(settings: Settings, name: str) -> bool:
+    """Whether the live tables are of a layout that this release knows, so that they can be compared."""
+    return writer_of(await _live(settings, name)) is not None
+
+
+async def _live(settings: Settings, name: str) -> Version:
+    engine = async_engine(settings, "live-version", pool_size=1)
     try:
         async with driver(engine) as connection:
-            live = await live_version(connection, name)
+            return await live_version(connection, name)
     finally:
         await engine.dispose()
-    async with building(settings, view_of(name, live.code), progress, scratch=True) as builder:
+
+
+async def verify(settings: Settings, name: str, *, progress: Progress = _silent) -> Comparison:
+    """Find drift: replay the view into scratch tables with the live version's code and compare row by row."""
+    live = await _live(settings, name)
+    async with building(settings, view_of(live), progress, scratch=True) as builder:
         return await builder.compare()
 
 
@@ -234,8 +244,8 @@ async def go_back(settings: Settings, name: str, *, progress: Progress = _silent
     finally:
         await engine.dispose()
     if not kept:
-        raise NothingKeptError(f"view {name} has no earlier version: rebuild with --keep")
-    async with building(settings, view_of(name, kept[-1].code), progress, kept=kept[-1]) as builder:
+        raise NothingKeptError(f"view {name} has no earlier version that was kept")
+    async with building(settings, view_of(kept[-1]), progress, kept=kept[-1]) as builder:
         await builder.switch()
     return kept[-1]
 

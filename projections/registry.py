@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
+from projections import ddl
 from projections.compliance.v1 import VIEW as COMPLIANCE_V1
 from projections.compliance.v2 import VIEW as COMPLIANCE_V2
 from projections.ledger.v1 import VIEW as LEDGER_V1
+from projections.marks import Version
 from projections.operations.v1 import VIEW as OPERATIONS_V1
 from projections.payments.v1 import VIEW as PAYMENTS_V1
 from projections.payments.v2 import VIEW as PAYMENTS_V2
@@ -34,10 +36,20 @@ def newest(name: str) -> View:
     return VIEWS[name][-1]
 
 
-def view_of(name: str, code: int) -> View:
-    """View ``name`` as declared by version ``code`` of its module."""
-    for view in VIEWS.get(name, ()):
-        if view.code == code:
+def writer_of(version: Version) -> View | None:
+    """The code of this release that can read and write the version's tables, or ``None``."""
+    for view in VIEWS.get(version.view, ()):
+        if view.code == version.code and version.layout in ("", ddl.layout(view)):
             return view
-    known = [v.code for v in VIEWS.get(name, ())]
-    raise UnknownCodeError(f"view {name} was made by code {code}; this release knows {known}")
+    return None
+
+
+def view_of(version: Version) -> View:
+    """The same; :class:`UnknownCodeError` when there is none."""
+    view = writer_of(version)
+    if view is None:
+        raise UnknownCodeError(
+            f"version {version.version} of view {version.view} has tables of another release: "
+            f"`nexafi projections rebuild {version.view}` makes it anew"
+        )
+    return view

@@ -20,7 +20,8 @@ from nexafi.database import driver
 from nexafi.role import RoleContext
 from projections.marks import Connection, MarkLostError, Version, live_version, lock_key
 from projections.projector import Projector
-from projections.registry import view_of
+from projections.registry import writer_of
+from projections.upgrading import upgrade
 
 log = structlog.get_logger(__name__)
 
@@ -50,8 +51,19 @@ class Keeper:
 
     async def run(self) -> None:
         """Project until ``ctx.stop`` is set; after any error begin anew from what the database says."""
-        health, stop = self._ctx.health, self._ctx.stop
+        health = self._ctx.health
         health.expect(self.name)
+        upgrading = asyncio.create_task(
+            upgrade(self._ctx, self._engine, self._view), name=f"upgrade {self._view}"
+        )
+        try:
+            await self._keep()
+        finally:
+            upgrading.cancel()
+            await asyncio.gather(upgrading, return_exceptions=True)
+
+    async def _keep(self) -> None:
+        health, stop = self._ctx.health, self._ctx.stop
         delay_s = _RETRY_FIRST_S
         while not stop.is_set():
             began = time.monotonic()
@@ -74,9 +86,13 @@ class Keeper:
         """From opening to the first error, or until stopped."""
         version = await self._live()
         self._version = version.version
+        view = writer_of(version)
+        if view is None:
+            await self._wait_for_upgrade()
+            return
         projector = Projector(
             self._ctx.settings,
-            view_of(self._view, version.code),
+            view,
             version.version,
             self._engine,
             self._ctx.health,
@@ -103,6 +119,14 @@ class Keeper:
             "records_behind": sum(projector.stream.lag().values()),
             "positions": {f"{s}/{n}": mark.position for (s, n), mark in projector.committed.items()},
         }
+
+    async def _wait_for_upgrade(self) -> None:
+        """The live tables are not of this release: they stand still until they are replaced."""
+        why = "its tables are of another release; it is being made anew"
+        self._ctx.health.bad(self.name, why)
+        log.warning("view stands still", view=self._view, why=why)
+        while not self._ctx.stop.is_set() and (await self._live()).version == self._version:
+            await self._pause(_STANDBY_POLL_S)
 
     async def _live(self) -> Version:
         async with driver(self._engine) as connection:

@@ -117,11 +117,18 @@ class Reader:
             async with self.engine.connect() as connection:
                 found = (await connection.execute(text(query), dict(values))).mappings().all()
         except DBAPIError as error:
-            if isinstance(getattr(error.orig, "__cause__", None), asyncpg.DataError):
+            cause = getattr(error.orig, "__cause__", None)
+            if isinstance(cause, asyncpg.DataError):
                 # A filter or id that PostgreSQL can not read as what the column is.
                 raise ProblemError(
                     "invalid-parameter", "A parameter has not the form it must have."
                 ) from None
+            if isinstance(cause, (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError)):
+                raise ProblemError(
+                    "service-unavailable",
+                    "The view is being made anew for this release.",
+                    headers={"Retry-After": "5"},
+                ) from error
             raise
         return [dict(row) if raw else plain(dict(row)) for row in found]
 

@@ -85,6 +85,10 @@ class Views:
         """The topic's service name."""
         return self.services[name]
 
+    def renamed(self, view: View) -> View:
+        """``view``, fed by this test's services."""
+        return renamed(view, self.services)
+
     async def publish(self, *histories: History, after: int = 0) -> None:
         """Publish the events of ``histories`` above position ``after``."""
         for history in histories:

@@ -144,9 +144,9 @@ async def test_planted_bug_is_refused_at_the_switch(make_views: Make) -> None:
     history = LedgerHistory.begin(views.service("ledger"), 0, 10)
     history.random_transfers(200, random.Random(3))
     await views.publish(history)
-    registry.VIEWS["ledger"] = (views.view("ledger"), with_bug(views.view("ledger")))
     async with views.running("ledger"):
         await views.reached("ledger", history)
+        registry.VIEWS["ledger"] = (views.view("ledger"), with_bug(views.view("ledger")))
         with pytest.raises(DifferentError) as refused:
             await rebuild(views.settings, "ledger")
         assert set(refused.value.comparison.counts) == {"accounts"}
@@ -184,7 +184,7 @@ async def test_interrupted_build_leaves_nothing(make_views: Make) -> None:
 
 
 async def test_command_line(make_views: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`status`, `verify`, `rebuild` and `back` as people use them, with exit codes that scripts can use."""
+    """`status`, `verify`, `rebuild` and `switch --back` as people use them, with exit codes that scripts can use."""
     views = await make_views()
     history = story(views.service("ledger"), 0, transfers=30)
     await views.publish(history)
@@ -208,8 +208,8 @@ async def test_command_line(make_views: Make, monkeypatch: pytest.MonkeyPatch) -
         refused = await asyncio.to_thread(run, "rebuild", "ledger")
         assert refused.exit_code == 2
         assert "Not switched" in refused.output
-        mended = await asyncio.to_thread(run, "rebuild", "ledger", "--accept-differences", "--keep")
+        mended = await asyncio.to_thread(run, "rebuild", "ledger", "--accept-differences")
         assert mended.exit_code == 0, mended.output
-        returned = await asyncio.to_thread(run, "back", "ledger")
+        returned = await asyncio.to_thread(run, "switch", "ledger", "--back")
         assert returned.exit_code == 0, returned.output
         assert (await asyncio.to_thread(run, "verify", "nonsense")).exit_code != 0
