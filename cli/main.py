@@ -94,7 +94,7 @@ def _own_environment() -> Iterator[tuple[str, str]]:
     folder = data_dir()
     if folder.is_dir():
         yield "NEXAFI_DATA_DIR", str(folder)
-        yield from secrets.load(Layout(folder, folder, None)).items()
+        yield from secrets.for_roles(Layout(folder, folder, None)).items()
 
 
 local.add_to(app, panel=_STACK)

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
+from typing import Self
+from urllib.parse import quote
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from nexafi import secret_file
 
 #: Port offsets from ``port_base``; with the default base the services keep the ports in the documentation.
 PORT_OFFSETS: dict[str, int] = {
@@ -77,6 +81,10 @@ class Settings(BaseSettings):
     """Name of this process among its kind; a writer's static membership and a gateway's reply partition follow from it."""
 
     # --- secrets; `./dev up` generates them into `data_dir/secrets.env`
+    database_password: SecretStr | None = None
+    """Password of `nexafi` at the embedded PostgreSQL; a server of your own has it in its address."""
+    redis_password: SecretStr | None = None
+    """Password of the embedded Valkey; a server of your own has it in its address."""
     hmac_key: SecretStr = SecretStr("development-only-key")
     """Secret key of request hashes, claims and operation ids. The same for every role of an installation."""
 
@@ -143,6 +151,17 @@ class Settings(BaseSettings):
     log_level: str = "INFO"
     """Least severe level that is logged."""
 
+    @model_validator(mode="after")
+    def _passwords_of_embedded_servers(self) -> Self:
+        """They are in ``data_dir``, so whoever names a stack by its folder (a test, a benchmark) can log in."""
+        if self.database_url is not None and self.redis_url is not None:
+            return self
+        found = secret_file.read(self.data_dir)
+        for name in ("database_password", "redis_password"):
+            if value := found.get(f"NEXAFI_{name.upper()}"):
+                setattr(self, name, SecretStr(value))
+        return self
+
     def port(self, name: str) -> int:
         """TCP port of a server or service on this machine."""
         return self.port_base + PORT_OFFSETS[name]
@@ -163,7 +182,8 @@ class Settings(BaseSettings):
     @property
     def database(self) -> str:
         """libpq URL of PostgreSQL (``postgresql://user[:password]@host:port/db``)."""
-        return self.database_url or f"postgresql://nexafi@{self.host}:{self.port('postgres')}/nexafi"
+        login = "nexafi" if self.database_password is None else f"nexafi:{_plain(self.database_password)}"
+        return self.database_url or f"postgresql://{login}@{self.host}:{self.port('postgres')}/nexafi"
 
     @property
     def kafka(self) -> str:
@@ -173,12 +193,18 @@ class Settings(BaseSettings):
     @property
     def redis(self) -> str:
         """Valkey/Redis URL."""
-        return self.redis_url or f"redis://{self.host}:{self.port('valkey')}/0"
+        login = "" if self.redis_password is None else f":{_plain(self.redis_password)}@"
+        return self.redis_url or f"redis://{login}{self.host}:{self.port('valkey')}/0"
 
     @property
     def elasticsearch(self) -> str:
         """Elasticsearch base URL."""
         return self.elasticsearch_url or f"http://{self.host}:{self.port('elasticsearch')}"
+
+
+def _plain(secret: SecretStr) -> str:
+    """As it stands in an address."""
+    return quote(secret.get_secret_value(), safe="")
 
 
 @lru_cache(maxsize=1)

@@ -13,6 +13,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from nexafi import secret_file
+
 #: The checkout this code runs from (the project is installed editable).
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -100,7 +102,7 @@ class Layout:
     @property
     def secrets(self) -> Path:
         """Generated secrets, mode 600."""
-        return self.root / "secrets.env"
+        return self.root / secret_file.NAME
 
     def server(self, name: str) -> Path:
         """Data folder of one server."""
@@ -111,6 +113,7 @@ class Layout:
         self._claim()
         for folder in (self.run, self.logs):
             folder.mkdir(parents=True, exist_ok=True)
+        self.logs.chmod(0o700)  # servers write to what the supervisor has opened for them
         if self.account is not None:
             self.root.chmod(0o755)
             if problem := unreachable(self.root):

@@ -132,13 +132,13 @@ def start(command: Command, log: Path) -> subprocess.Popen[bytes]:
 
 
 def run_once(command: Command, log: Path, *, timeout_s: float) -> None:
-    """Run ``command`` to its end (initdb, format); raises with the end of its output when it fails."""
+    """Run ``command`` with its ``stdin`` to its end (initdb, format); raises with the end of its output."""
     with log.open("ab") as out:
         done = subprocess.run(
             launch_argv(command),
             env=dict(command.env) or None,
             cwd=command.cwd or "/",
-            stdin=subprocess.DEVNULL,
+            input=command.stdin or b"",
             stdout=out,
             stderr=subprocess.STDOUT,
             timeout=timeout_s,

@@ -7,20 +7,28 @@ import secrets
 from collections.abc import Callable
 
 from cli.stack.paths import Layout
+from nexafi import secret_file
 
-#: Every secret that roles read, and how one is made. A new name is added to an existing file at the next start.
+#: The superuser of the embedded PostgreSQL: handed to no role.
+SUPERUSER_PASSWORD = "POSTGRES_PASSWORD"  # noqa: S105 - its name
+
+#: Every secret, and how one is made. A new name is added to an existing file at the next start.
 GENERATED: dict[str, Callable[[], str]] = {
     "NEXAFI_HMAC_KEY": lambda: secrets.token_urlsafe(48),
+    "NEXAFI_DATABASE_PASSWORD": lambda: secrets.token_urlsafe(32),
+    "NEXAFI_REDIS_PASSWORD": lambda: secrets.token_urlsafe(32),
+    SUPERUSER_PASSWORD: lambda: secrets.token_urlsafe(32),
 }
 
 
 def load(layout: Layout) -> dict[str, str]:
     """The secrets in the file; empty when there is none yet."""
-    if not layout.secrets.exists():
-        return {}
-    lines = layout.secrets.read_text().splitlines()
-    pairs = (line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
-    return {name.strip(): value for name, value in pairs}
+    return secret_file.read(layout.root)
+
+
+def for_roles(layout: Layout) -> dict[str, str]:
+    """What roles and commands get in their environment."""
+    return {name: value for name, value in load(layout).items() if name != SUPERUSER_PASSWORD}
 
 
 def ensure(layout: Layout) -> dict[str, str]:

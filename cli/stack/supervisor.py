@@ -232,7 +232,7 @@ class Supervisor:
     def _role_env(self, instance: str) -> dict[str, str]:
         return (
             dict(os.environ)
-            | secrets.load(self.layout)
+            | secrets.for_roles(self.layout)
             | {"NEXAFI_DATA_DIR": str(self.layout.root), "NEXAFI_INSTANCE": instance, "PYTHONUNBUFFERED": "1"}
             | {"MALLOC_ARENA_MAX": "2"}  # glibc would keep an arena a thread: tens of MB in each process
         )
@@ -300,7 +300,8 @@ def _bare(address: str) -> str:
     if not at:
         return address
     scheme, _, login = head.partition("://")
-    return f"{scheme}://{login.partition(':')[0]}@{tail_}"
+    user = login.partition(":")[0]
+    return f"{scheme}://{user}@{tail_}" if user else f"{scheme}://{tail_}"
 
 
 def main() -> int:

@@ -103,7 +103,8 @@ def _start(wanted: list[str], root: Path, port_base: int, *, bound: bool) -> Sta
         env={"NEXAFI_PORT_BASE": str(port_base), "NEXAFI_DATA_DIR": str(root)},
         bound_to_caller=bound,
     )
-    stack = Stack(_with_addresses(settings), layout, own=True)
+    known = Settings(port_base=port_base, data_dir=root)  # its passwords were made by the start
+    stack = Stack(_with_addresses(known), layout, own=True)
     try:
         control.wait_ready(layout, timeout_s=_START_TIMEOUT_S)
     except BaseException:

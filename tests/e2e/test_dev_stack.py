@@ -36,12 +36,17 @@ class Machine:
     """One stack of its own: a data folder, a range of ports and the command that works on them."""
 
     data: Path
-    settings: Settings
+    port_base: int
+
+    @property
+    def settings(self) -> Settings:
+        """As of now: passwords are made by the first start."""
+        return Settings(port_base=self.port_base, data_dir=self.data)
 
     @property
     def env(self) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if name not in _ADDRESSES}
-        return kept | {"NEXAFI_DATA_DIR": str(self.data), "NEXAFI_PORT_BASE": str(self.settings.port_base)}
+        return kept | {"NEXAFI_DATA_DIR": str(self.data), "NEXAFI_PORT_BASE": str(self.port_base)}
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -87,7 +92,7 @@ def _until(holds: Callable[[], bool], seconds: float, what: str) -> None:
 @pytest.fixture
 def machine() -> Iterator[Machine]:
     data = Path(tempfile.mkdtemp(prefix="nexafi-e2e-"))
-    made = Machine(data, Settings(port_base=ports.free_port_base()))
+    made = Machine(data, ports.free_port_base())
     yield made
     made.start("down").wait(120)
     left = made.processes()
@@ -135,6 +140,11 @@ def test_a_killed_supervisor_leaves_nothing_behind_and_nothing_is_lost(machine: 
     machine.run("up", "--servers-only")
     assert asyncio.run(_read(machine.settings)) == (1000, 200)
     assert "All is well" in machine.run("doctor")
+
+    (machine.data / "secrets.env").unlink()  # lost secrets: new passwords, and the same data
+    machine.run("down")
+    machine.run("up", "--servers-only")
+    assert asyncio.run(_read(machine.settings)) == (1000, 200)
 
     machine.run("down")
     assert machine.processes() == []

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import ClassVar
 from urllib.parse import urlsplit
 
+from cli.stack import secrets
 from cli.stack.process import Command, base_env
 from cli.stack.servers.base import Base, exchange
 
@@ -14,6 +15,7 @@ _CONFIG = """\
 bind {host}
 port {port}
 protected-mode yes
+requirepass {password}
 daemonize no
 dir {data}
 appendonly yes
@@ -44,8 +46,13 @@ class Valkey(Base):
         """Write the configuration."""
         data = self.layout.server(self.name)
         self.layout.own(data)
-        port = self.settings.port("valkey")
-        self._config.write_text(_CONFIG.format(host=self.settings.host, port=port, data=data))
+        password = secrets.load(self.layout)["NEXAFI_REDIS_PASSWORD"]
+        text = _CONFIG.format(
+            host=self.settings.host, port=self.settings.port("valkey"), data=data, password=password
+        )
+        self._config.touch(mode=0o600)
+        self._config.chmod(0o600)
+        self._config.write_text(text)
         self.layout.give(self._config)
 
     def command(self) -> Command:

@@ -10,6 +10,7 @@ import pytest
 
 from cli.stack import logfiles, secrets
 from cli.stack.paths import CHECKOUT, Layout, checkout_id, data_dir, unreachable
+from nexafi.settings import Settings
 
 
 @pytest.fixture
@@ -73,6 +74,27 @@ def test_secrets_are_made_once_and_only_for_their_owner(layout: Layout) -> None:
     assert len(first["NEXAFI_HMAC_KEY"]) >= 43
     assert stat.S_IMODE(layout.secrets.stat().st_mode) == 0o600
     assert secrets.ensure(layout) == first == secrets.load(layout)
+
+
+def test_passwords_of_embedded_servers_come_from_the_data_folder(layout: Layout) -> None:
+    layout.create()
+    assert "@" in Settings(data_dir=layout.root).database
+    assert ":" not in Settings(data_dir=layout.root).database.split("//")[1].split("@")[0]
+    made = secrets.ensure(layout)
+    found = Settings(data_dir=layout.root)
+    assert f"//nexafi:{made['NEXAFI_DATABASE_PASSWORD']}@" in found.database
+    assert f"//:{made['NEXAFI_REDIS_PASSWORD']}@" in found.redis
+    for value in made.values():
+        assert value not in repr(found), "a password must not be printed by accident"
+    own = Settings(data_dir=layout.root, database_url="postgresql://a:b@c/d")
+    assert own.database == "postgresql://a:b@c/d"
+
+
+def test_no_role_gets_the_superuser_password(layout: Layout) -> None:
+    layout.create()
+    secrets.ensure(layout)
+    assert secrets.SUPERUSER_PASSWORD in secrets.load(layout)
+    assert secrets.SUPERUSER_PASSWORD not in secrets.for_roles(layout)
 
 
 def test_a_new_secret_joins_those_that_are_there(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
