@@ -17,11 +17,14 @@ from gateway.bulk import BulkEndpoint, TenantGates
 from gateway.commands import CommandEndpoint, Desk
 from gateway.edge import ANY_PRINCIPAL, Router
 from gateway.flights import Flights
+from gateway.hub import Hub
 from gateway.openapi import document
 from gateway.operations import GetOperation
 from gateway.principal import Authenticator, Directory
 from gateway.queries import QueryEndpoint
 from gateway.routes import COMMANDS, QUERIES
+from gateway.streams import SCOPE as EVENTS_READ
+from gateway.streams import EventStreamEndpoint, OperationEventsEndpoint
 from gateway.upstream import Services
 from nexafi import telemetry
 from nexafi.credentials import CredentialKeys
@@ -32,6 +35,8 @@ from nexafi.signing import AccessTokens, SigningKeys
 
 log = structlog.get_logger(__name__)
 _CONNECT_RETRY_S: Final = 1.0
+#: While draining, a caller who waits gets his answer within this long, or the 202 that is true in any case.
+DRAIN_WAIT_S: Final = 5.0
 
 
 @dataclass
@@ -44,6 +49,7 @@ class Gateway:
     services: Services
     flights: Flights
     router: Router
+    hub: Hub
 
     @classmethod
     def build(cls, settings: Settings) -> Gateway:
@@ -79,7 +85,11 @@ class Gateway:
             router.add(query.method, query.path, query.scope, QueryEndpoint(query, services))
         operation = GetOperation(desk.operations, services)
         router.add("GET", "/v1/operations/{operation_id}", ANY_PRINCIPAL, operation, any_id=True)
-        return cls(settings, producer, replies, services, flights, router)
+        hub = Hub(settings)
+        router.add("GET", "/v1/events", EVENTS_READ, EventStreamEndpoint(hub, services, router.auth))
+        following = OperationEventsEndpoint(hub, services, router.auth, desk.operations)
+        router.add("GET", "/v1/operations/{operation_id}/events", EVENTS_READ, following, any_id=True)
+        return cls(settings, producer, replies, services, flights, router, hub)
 
     async def start(self, health: Health, stop: asyncio.Event) -> None:
         """Connect; try again until Kafka answers or ``stop`` is set. Not ready before that."""
@@ -95,8 +105,15 @@ class Gateway:
                 health.ok("kafka")
                 return
 
+    async def drain(self, stop: asyncio.Event) -> None:
+        """As soon as ``stop`` is set: streams end and say why, waiting callers get what there is."""
+        await stop.wait()
+        self.hub.drain()
+        self.flights.drain(DRAIN_WAIT_S)
+
     async def stop(self) -> None:
         """Disconnect."""
+        await self.hub.stop()
         await self.replies.stop()
         await self.producer.stop()
         await self.services.stop()
@@ -110,6 +127,7 @@ async def run(ctx: RoleContext) -> None:
     background = [
         asyncio.create_task(gateway.flights.sweep(), name="flights"),
         asyncio.create_task(_watch_replies(gateway.replies, ctx.health), name="replies"),
+        asyncio.create_task(gateway.drain(ctx.stop), name="drain"),
     ]
     try:
         await serve(gateway.router, ctx.settings.port("gateway"), ctx, name="gateway")

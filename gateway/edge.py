@@ -7,8 +7,9 @@ know goes on to the application behind it.
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -81,10 +82,11 @@ class Answer(NamedTuple):
 
 @dataclass(slots=True)
 class Stream:
-    """An answer that is sent as it comes into being."""
+    """An answer that is sent as it comes into being; ``done`` is called however it ends."""
 
     headers: RawHeaders
-    chunks: AsyncIterator[bytes]
+    chunks: AsyncGenerator[bytes, None]
+    done: Callable[[], None]
 
 
 class Endpoint(Protocol):
@@ -217,7 +219,7 @@ class Router:
             finally:
                 span.end()
         if isinstance(answer, Stream):
-            return await _stream(answer, send)
+            return await _stream(answer, receive, send)
         status, raw, body = answer
         raw.append((b"content-length", b"%d" % len(body)))
         await send({"type": "http.response.start", "status": status, "headers": raw})
@@ -238,12 +240,35 @@ class Router:
         return node
 
 
-async def _stream(stream: Stream, send: Send) -> int:
+async def _stream(stream: Stream, receive: Receive, send: Send) -> int:
+    """Send until the chunks end or the client leaves, whichever is first: an idle stream would not notice."""
+    sending = asyncio.create_task(_send_chunks(stream, send))
+    leaving = asyncio.create_task(_gone(receive))
+    try:
+        await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        leaving.cancel()
+        finished = sending.done()
+        sending.cancel()
+        await asyncio.gather(sending, leaving, return_exceptions=True)
+        await stream.chunks.aclose()
+        stream.done()
+    if not finished:
+        return 499
+    sending.result()
+    return 200
+
+
+async def _send_chunks(stream: Stream, send: Send) -> None:
     await send({"type": "http.response.start", "status": 200, "headers": stream.headers})
     async for chunk in stream.chunks:
         await send({"type": "http.response.body", "body": chunk, "more_body": True})
     await send({"type": "http.response.body", "body": b""})
-    return 200
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 Handler = Callable[[Request], Awaitable[Answer | Stream]]

@@ -78,6 +78,8 @@ class Flights:
         self._ages: deque[Flight] = deque()
         self._lanes: dict[str, int] = {}
         self._tenants: dict[str, int] = {}
+        self._bulks: set[asyncio.Future[CommandResult | None]] = set()
+        self._drained_at = float("inf")
 
     def __len__(self) -> int:
         return len(self._open)
@@ -137,7 +139,7 @@ class Flights:
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[CommandResult | None] = loop.create_future()
         flight.waiters.append(waiter)
-        timer = loop.call_later(seconds, _give_up, waiter)
+        timer = loop.call_later(min(seconds, self._drained_at - loop.time()), _give_up, waiter)
         try:
             result = await waiter
         finally:
@@ -152,8 +154,9 @@ class Flights:
         """Return when all have ended, or at ``deadline`` (loop time): one waiter for all of them."""
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[CommandResult | None] = loop.create_future()
-        seconds = deadline - loop.time()
+        seconds = min(deadline, self._drained_at) - loop.time()
         timer = loop.call_later(max(seconds, 0), _give_up, waiter)
+        self._bulks.add(waiter)
         try:
             # Answers come in order and in batches: who waits for the last open one wakes up seldom.
             for flight in reversed(flights):
@@ -166,6 +169,20 @@ class Flights:
                     return
         finally:
             timer.cancel()
+            self._bulks.discard(waiter)
+
+    def drain(self, seconds: float) -> None:
+        """Nobody waits for longer than ``seconds`` any more, whoever waits now included."""
+        loop = asyncio.get_running_loop()
+        self._drained_at = loop.time() + seconds
+        loop.call_later(seconds, self._give_up_all)
+
+    def _give_up_all(self) -> None:
+        for bulk in self._bulks:
+            _give_up(bulk)
+        for flight in self._open.values():
+            for waiter in flight.waiters:
+                _give_up(waiter)
 
     async def sweep(self) -> None:
         """Forget flights whose answer did not come, for ever."""

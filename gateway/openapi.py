@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from pydantic.json_schema import models_json_schema
 
+from gateway import openapi_streams as streams
 from gateway.bodies import BodyModel
 from gateway.routes import COMMANDS, QUERIES, CommandRoute, QueryRoute
 from schemas.common.problems import MEDIA_TYPE, Problem
@@ -26,6 +27,7 @@ _KEY: Final = {
     "schema": {"type": "string", "minLength": 1, "maxLength": 255},
 }
 _PREFER: Final = {"name": "Prefer", "in": "header", "schema": {"type": "string"}, "example": "wait=5"}
+_OPERATION_ID: Final = {"name": "operation_id", "in": "path", "required": True, "schema": {"type": "string"}}
 _OPERATION: Final[dict[str, Any]] = {
     "type": "object",
     "required": ["id", "status"],
@@ -65,7 +67,12 @@ def document() -> dict[str, Any]:
     modes.append((Problem, "serialization"))
     refs, definitions = models_json_schema(modes, ref_template=_REF)  # type: ignore[arg-type]
     schemas: dict[str, Any] = dict(definitions.get("$defs", {}))
-    schemas |= {"Operation": _OPERATION, "BulkResult": _BULK, "Object": {"type": "object"}}
+    schemas |= {
+        "Operation": _OPERATION,
+        "CloudEvent": streams.CLOUD_EVENT,
+        "BulkResult": _BULK,
+        "Object": {"type": "object"},
+    }
     schemas["Page"] = {
         "type": "object",
         "required": ["items", "next_cursor"],
@@ -83,6 +90,10 @@ def document() -> dict[str, Any]:
     for query in QUERIES:
         paths.setdefault(query.path, {})["get"] = _query(query)
     paths["/v1/operations/{operation_id}"] = {"get": _operation()}
+    paths["/v1/operations/{operation_id}/events"] = {
+        "get": streams.operation_events(_errors(), _OPERATION_ID)
+    }
+    paths["/v1/events"] = {"get": streams.events(_errors())}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -210,9 +221,7 @@ def _operation() -> dict[str, Any]:
         "operationId": "get-operation",
         "summary": "Read what became of a command",
         "security": [{"oauth2": []}, {"apiKey": []}],
-        "parameters": [
-            {"name": "operation_id", "in": "path", "required": True, "schema": {"type": "string"}}
-        ],
+        "parameters": [_OPERATION_ID],
         "responses": {
             "200": {
                 "description": "The operation.",

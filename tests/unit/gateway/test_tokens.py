@@ -47,8 +47,8 @@ def b64(text: str) -> str:
         b64('{"ledger":1}'),
         b64('{"../x/0":1}'),
         b64("[" * 2000),
-        "a" * 5000,
-        b64("{" + ",".join(f'"s/{i}":1' for i in range(200)) + "}"),
+        "a" * (tokens.MAX_CHARS + 1),
+        b64("{" + ",".join(f'"s/{i}":1' for i in range(tokens.MAX_ENTRIES + 1)) + "}"),
     ],
 )
 def test_what_is_not_a_token_is_refused(value: str) -> None:
@@ -58,6 +58,13 @@ def test_what_is_not_a_token_is_refused(value: str) -> None:
 
 def test_a_token_is_bounded() -> None:
     with pytest.raises(tokens.TokenTooLargeError):
-        tokens.encode({f"ledger/{i}": 1 for i in range(129)})
+        tokens.encode({f"ledger/{i}": 1 for i in range(tokens.MAX_ENTRIES + 1)})
     with pytest.raises(tokens.TokenTooLargeError):
-        tokens.encode({f"a-very-long-name-of-a-store/{i}": 2**62 for i in range(128)})
+        tokens.encode({f"a-very-long-name-of-a-store/{i}": 2**62 for i in range(tokens.MAX_ENTRIES)})
+
+
+def test_three_services_of_64_shards_fit_into_a_header_of_a_proxy() -> None:
+    positions = {f"{s}/{i}": 10**7 for s in ("ledger", "payments", "compliance") for i in range(64)}
+    token = tokens.encode(positions)
+    assert tokens.decode(token) == positions
+    assert len(token) < 8 * 1024
