@@ -31,7 +31,8 @@ SUBCOMMANDS: dict[str, tuple[str, str, str]] = {
         _OPERATE,
         "Look at messages that were set aside, and send them again.",
     ),
-    "backup": ("cli.backup", _OPERATE, "Back up and restore."),
+    "backup": ("cli.backup", _OPERATE, "Back up all event stores while the platform works."),
+    "restore": ("cli.restore", _OPERATE, "Restore a backup, roll it forward from Kafka, verify."),
     "import": ("cli.importer", _OPERATE, "Import data of another system."),
     "auth": ("cli.auth", _OPERATE, "Users, clients and keys."),
 }

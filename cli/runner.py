@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Awaitable, Coroutine
 from enum import IntEnum
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from cli.roles import EXIT_BROKEN, ROLES
 from nexafi.role import Health, Role, RoleContext
@@ -27,6 +27,8 @@ log = logging.getLogger("nexafi.runner")
 #: How long roles may take to drain; whoever ends the process must wait longer (20 s here, 30 s in Kubernetes).
 DRAIN_S = 15.0
 _CANCEL_S = 3.0
+#: Roles that never open the database; they may not even reach it.
+WITHOUT_DATABASE: Final = frozenset({"gateway", "saga-router"})
 
 
 class Exit(IntEnum):
@@ -159,9 +161,30 @@ def run(names: list[str], *, health_port: int | None = None, health_host: str | 
         log.error("%s", error)
         print(error, file=sys.stderr, flush=True)
         return Exit.BROKEN
+    if why := _forbidden(names, settings):
+        log.error("%s", why)
+        print(why, file=sys.stderr, flush=True)
+        return Exit.CRASHED  # whoever starts us may try again: the restore ends some time
     log.info("starting %s (imported in %.1f s)", ", ".join(roles), time.monotonic() - begun)
     with asyncio.Runner(loop_factory=_fast_loop()) as runner:
         return runner.run(_with_signals(roles, settings, health_port, health_host))
+
+
+def _forbidden(names: list[str], settings: Settings) -> str:
+    """Why these roles must not start on this database: it holds a restore that has not ended. Empty: they may."""
+    if set(names) <= WITHOUT_DATABASE:
+        return ""
+    import psycopg
+
+    from events.backup import marker
+
+    try:
+        marker.refuse(settings.database)
+    except marker.RestoreUnfinishedError as error:
+        return str(error)
+    except psycopg.OperationalError as error:
+        log.warning("the database does not answer yet: %s", error)  # roles wait for it; writers look again
+    return ""
 
 
 def _fast_loop() -> Any:

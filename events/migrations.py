@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import psycopg
 
+from events.backup.marker import refuse_unfinished
 from events.chain import GENESIS
 from events.errors import ShardCountError
 from events.store.tables import LAYOUT_VERSION, create_statements, month_partition, schema_name
@@ -65,8 +66,9 @@ def _migrate_store(conn: psycopg.Connection[tuple[object, ...]], service: str, s
 
 
 def recorded_shards(settings: Settings, service: str) -> int:
-    """The number of shards that the store was made with."""
+    """The number of shards that the store was made with. Refused while a restore has not ended."""
     with psycopg.connect(settings.database) as conn:
+        refuse_unfinished(conn)
         row = conn.execute(
             f"SELECT value FROM \"{schema_name(service)}\".meta WHERE key = 'shards'"
         ).fetchone()

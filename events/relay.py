@@ -191,7 +191,7 @@ class Relay:
                 commands.append(out)
         builder.close()
         deliveries.append(await producer.send_batch(builder, topic, partition=shard))
-        deliveries.extend([await self._issue(out) for out in commands])
+        deliveries.extend([await self.issue(out) for out in commands])
         for delivery in deliveries:
             await delivery
 
@@ -219,7 +219,7 @@ class Relay:
             headers.append(("ce_sagaid", out.saga_id.encode()))
         return headers
 
-    async def _issue(self, out: Outgoing) -> asyncio.Future[Any]:
+    async def issue(self, out: Outgoing) -> asyncio.Future[Any]:
         """Send the command inside a ``command-issued`` event. A replay never comes here."""
         issued: dict[str, Any] = from_json(out.state)  # amounts may exceed 64 bits
         envelope = CommandEnvelope(

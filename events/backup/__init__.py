@@ -1,0 +1,1 @@
+"""Backup and restore of the event stores: snapshot, manifest, restore, and rolling forward from Kafka."""
