@@ -167,7 +167,9 @@ async def _clear_search(settings: Settings) -> list[str]:
     except (ApiError, TransportError) as error:
         aliases = ", ".join(i.alias for i in INDICES)
         why = type(error).__name__
-        return [f"search was not cleared ({why}): delete the indices of {aliases} before its projector starts"]
+        return [
+            f"search was not cleared ({why}): delete the indices of {aliases} before its projector starts"
+        ]
     finally:
         await client.close()
     return []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 
 from events.backup.topics import Record
 from events.codec import BadRecord, CommandCodec, Unit, id_to_bytes
@@ -43,6 +43,14 @@ class Ahead:
             if not await self._fill():
                 return None
         return self._queue[0]
+
+    def until(self, command: str) -> Iterator[Unit]:
+        """The commands before ``command``, which :meth:`reaches`; all stay."""
+        for item in self._queue:
+            if isinstance(item, Unit):
+                if item.envelope.id == command:
+                    return
+                yield item
 
     def pop(self) -> Unit | BadRecord:
         """Take the next one; ask :meth:`peek` or :meth:`reaches` first."""

@@ -35,15 +35,22 @@ class PastBatch(Generic[S]):
         """The next event."""
         self.events.append(event)
 
-    def answer(self, command: bytes, request_hash: bytes, outcome: int, result: dict[str, Any]) -> None:
-        """The answer of a command, at the position where the shard stands."""
+    def answer(
+        self,
+        command: bytes,
+        request_hash: bytes,
+        outcome: int,
+        result: dict[str, Any],
+        position: int | None = None,
+    ) -> None:
+        """The answer of a command, at the position where the shard stands unless another is known."""
         runtime = self._runtime
         self._results.append(
             encode_result(
                 command,
                 request_hash,
                 runtime.shard,
-                runtime.position - 1,
+                runtime.position - 1 if position is None else position,
                 outcome,
                 orjson.dumps(result),
                 self.time_us,

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -83,7 +84,7 @@ def take_backup(
         refuse_unfinished(conn)
         conn.rollback()
         conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        snapshot, made_at = _one(conn, "SELECT pg_export_snapshot(), clock_timestamp()::text")
+        snapshot, made_at = _one(conn, "SELECT pg_export_snapshot(), clock_timestamp()")
         stores = [_describe(conn, service) for service in services]
         jobs = [(s.service, table) for s in stores for table in TABLES]
         jobs.sort(key=lambda job: job[1] not in {"events", "command_results"})  # the long ones first
@@ -96,7 +97,7 @@ def take_backup(
         manifest = Manifest(
             format=FORMAT,
             id=str(uuid4()),
-            made_at=made_at,
+            made_at=made_at.astimezone(UTC).isoformat(),
             product=_product(),
             postgres=conn.info.server_version,
             key_check=key_check(settings),

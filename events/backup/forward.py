@@ -54,6 +54,7 @@ class ShardRoll(Generic[S]):
         recorder: ShardRecorder,
         head: Head,
         hmac_key: bytes,
+        replies: dict[str, dict[str, Any]],
         report: ShardForward,
     ) -> None:
         self.decider = decider
@@ -64,6 +65,8 @@ class ShardRoll(Generic[S]):
         self._decoder: EventDecoder[S] = EventDecoder(decider)
         self._refused = f"{decider.service}.{CommandRefused.TYPE}"
         self._issued = f"{decider.service}.{CommandIssued.TYPE}"
+        self._replies = replies
+        self._before: dict[bytes, Accepted | Rejected | Exception] = {}
         self._previous_us = head.last_time_us
 
     @property
@@ -91,7 +94,12 @@ class ShardRoll(Generic[S]):
         first = self.decider.next_due(self._runtime.state)
         if first is not None and first <= time_us:
             due = {d.command_id: d for d in self.decider.due(self._runtime.state, time_us, _MAX_DUE)}
-        for run in by_command(events):
+        runs = list(by_command(events))
+        if due:
+            await self._judge_before(
+                batch, next((r[0].causation for r in runs if r[0].causation not in due), ""), ahead
+            )
+        for run in runs:
             cause = run[0].causation
             if cause in due:
                 unit = due_unit(self._runtime.shard, due[cause], time_us, self.decider.service)
@@ -167,23 +175,28 @@ class ShardRoll(Generic[S]):
             self._pass_new(batch, item)
         self._moved(item)
 
+    async def _judge_before(self, batch: PastBatch[S], cause: str, ahead: Ahead) -> None:
+        """Records without events before ``cause`` may belong to the batch before, which deadlines had not changed yet."""
+        if cause and await ahead.reaches(cause):
+            for unit in ahead.until(cause):
+                if not ahead.is_known(unit):
+                    self._before[unit.id_bytes] = self._judge(batch, unit, self._previous_us)
+
     def _pass_new(self, batch: PastBatch[S], unit: Unit) -> None:
-        decision: Accepted | Rejected | Exception = UnexplainedCommandError(
-            "the command has no events, and its rules accept it"
-        )
-        # Its batch may have been this one or the one before: only a rule about time can tell the difference.
-        for time_us in (batch.time_us, self._previous_us):
-            judged = self._judge(batch, unit, time_us)
-            if isinstance(judged, Accepted) and judged.events:
-                if judged.claims:
-                    decision = _CLAIMED  # it lost a claim to another shard, whose events we have
-                    break
-                continue
-            decision = judged
-            break
-        if isinstance(decision, Exception):
+        reply = self._replies.get(unit.envelope.id)
+        before = self._before.pop(unit.id_bytes, None)
+        if reply is not None and reply["outcome"] == "rejected":
+            batch.answer(unit.id_bytes, unit.request_hash, REJECTED, reply["result"], reply["position"])
+            self.report.refusals += 1
+            return
+        # Its batch may have been this one or the one before: only deadlines and rules about time tell the difference.
+        judged = [_refusal(self._judge(batch, unit, batch.time_us))]
+        judged.append(_refusal(before if before is not None else self._judge(batch, unit, self._previous_us)))
+        decision = next((j for j in judged if j is not None), None)
+        if decision is None or isinstance(decision, Exception):
             assert unit.record is not None
-            if isinstance(decision, UnexplainedCommandError):
+            if decision is None:
+                decision = UnexplainedCommandError("the command has no events, and its rules accept it")
                 self.report.unexplained.append(unit.envelope.id)
             letter = dead_letter(unit.record, decision, item=unit.item, command_id=unit.envelope.id)
             batch.letters.append(letter)
@@ -192,6 +205,8 @@ class ShardRoll(Generic[S]):
             batch.answer(unit.id_bytes, unit.request_hash, ACCEPTED, decision.result)
             self.report.answers += 1
         else:
+            if isinstance(judged[1], Rejected) and judged[1] != decision:
+                self.report.answers_uncertain.append(unit.envelope.id)
             result = {"reason": decision.reason, "detail": decision.detail, "pointer": decision.pointer}
             batch.answer(unit.id_bytes, unit.request_hash, REJECTED, result)
             self.report.refusals += 1
@@ -229,8 +244,9 @@ class ShardRoll(Generic[S]):
 
     # ------------------------------------------------------------------ what was answered and not published
 
-    async def take_answered(self, replies: dict[str, dict[str, Any]], ahead: Ahead) -> None:
+    async def take_answered(self, ahead: Ahead) -> None:
         """Decide again what was answered above the last published event; the rest waits for the writer."""
+        replies = {c: r for c, r in self._replies.items() if r["position"] >= self.position}
         waiting = set(replies) - await ahead.known_among(list(replies))
         while waiting and (item := await ahead.peek()) is not None:
             reply = replies.get(item.envelope.id) if isinstance(item, Unit) else None
@@ -309,6 +325,13 @@ class ShardRoll(Generic[S]):
         self.report.from_replies += 1
         if not _agrees(batch.answers[item.id_bytes], reply):
             self.report.contradicted.append(item.envelope.id)
+
+
+def _refusal(judged: Accepted | Rejected | Exception) -> Accepted | Rejected | Exception | None:
+    """How this judgement leaves no event behind; ``None`` when it would."""
+    if isinstance(judged, Accepted) and judged.events:
+        return _CLAIMED if judged.claims else None  # it lost a claim to another shard, whose events we have
+    return judged
 
 
 def _agrees(answer: Answer, reply: dict[str, Any]) -> bool:

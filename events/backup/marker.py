@@ -15,7 +15,7 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 _CREATE: Final = (
     "CREATE SCHEMA IF NOT EXISTS nexafi",
     """CREATE TABLE IF NOT EXISTS nexafi.restore (
-        only boolean PRIMARY KEY DEFAULT true CHECK (only),
+        singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
         backup text NOT NULL,
         begun_at timestamptz NOT NULL DEFAULT now()
     )""",

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final
 from uuid import uuid4
 
@@ -49,6 +50,8 @@ from schemas.common.outcomes import CommandIssued
 log = structlog.get_logger(__name__)
 #: The relay sends events, then the commands inside them: of the last two runs it may have sent the events only.
 _REISSUED: Final = 2 * CHUNK
+#: Replies are looked for from this long before the backup: clocks differ.
+_BEFORE_MS: Final = 60_000
 
 
 @dataclass
@@ -112,11 +115,12 @@ class Restore:
                 await self._look(store, head)
             self._refuse_foreign(store)
         wanted = {
-            (store.recorder.service, shard): published
+            (store.recorder.service, head.shard): (head.next_position - 1, store.published[head.shard].last)
             for store in self._stores
-            for shard, published in store.published.items()
+            for head in store.heads
         }
-        replies = await read_replies(self._commands, self.settings, wanted)
+        made_ms = int(datetime.fromisoformat(self.manifest.made_at).timestamp() * 1000)
+        replies = await read_replies(self._commands, self.settings, made_ms - _BEFORE_MS, wanted)
         for store in self._stores:
             for head in store.heads:
                 await self._roll(store, head, replies[store.recorder.service, head.shard])
@@ -171,7 +175,7 @@ class Restore:
         service, shard = store.recorder.service, store.shards[head.shard]
         published = store.published[head.shard]
         key = self.settings.hmac_key.get_secret_value().encode()
-        roll: ShardRoll[Any] = ShardRoll(store.decider, store.recorder, head, key, shard)
+        roll: ShardRoll[Any] = ShardRoll(store.decider, store.recorder, head, key, replies, shard)
         start, end = store.starts[head.shard]
         ahead = Ahead(
             CommandCodec(service, store.decider.commands),
@@ -181,7 +185,7 @@ class Restore:
         if published.last >= head.next_position:
             past = read_past(self._events, service, head.shard, published, head.next_position - 1)
             await roll.take_back(past, ahead)
-        await roll.take_answered(replies, ahead)
+        await roll.take_answered(ahead)
         shard.undecided = await ahead.rest()
         shard.position = roll.position
         shard.publishes_from = shard.published_position + 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import orjson
 import structlog
@@ -26,8 +26,6 @@ from schemas.common.outcomes import Bulk
 log = structlog.get_logger(__name__)
 MAX_RECORDS: Final = 2_000
 _EMPTY_POLL_MS: Final = 1_000
-#: Replies are looked for from this long before the last published event.
-_REPLIES_BEFORE_MS: Final = 60_000
 
 Record: TypeAlias = ConsumerRecord[bytes, bytes]
 
@@ -95,7 +93,6 @@ class Published:
     end: int
     anchored: bool = False
     last: int = 0
-    last_time_ms: int = 0
     histories: list[tuple[str, int]] = field(default_factory=list)
     #: Without an anchor: up to here the topic and the store agree.
     agrees_to: int = 0
@@ -116,7 +113,7 @@ async def scan_events(reader: TopicReader, recorder: ShardRecorder, head: Head) 
     start = first
     if last:
         start = await reader.offset_at(topic, head.shard, head.last_time_us // 1000) or first
-    found = Published(start, end, last=last, last_time_ms=head.last_time_us // 1000)
+    found = Published(start, end, last=last)
     scan = _Scan(found, last, _id_at(recorder, head.shard, last))
     async for records in reader.records(topic, head.shard, start, end):
         for record in records:
@@ -162,7 +159,6 @@ class _Scan:
                 found.histories.pop()
             found.histories.append((history, position))
         found.last = position
-        found.last_time_ms = int(event.record.timestamp)
 
 
 def _id_at(recorder: ShardRecorder, shard: int, position: int) -> str:
@@ -249,25 +245,27 @@ def _decided(recorder: ShardRecorder, record: Record) -> bool:
 
 
 async def read_replies(
-    reader: TopicReader, settings: Settings, wanted: dict[tuple[str, int], Published]
-) -> dict[tuple[str, int], dict[str, dict[str, object]]]:
-    """Answers that were given above what was published, by shard and command id: a commit that the relay had not sent yet.
+    reader: TopicReader, settings: Settings, since_ms: int, wanted: dict[tuple[str, int], tuple[int, int]]
+) -> dict[tuple[str, int], dict[str, dict[str, Any]]]:
+    """Answers given since the backup, by shard and command id.
 
-    Replies live for ten minutes; of a disaster that is looked at later there may be none.
+    ``wanted``: shard -> (position of the backup, last published position). Kept are refusals above the first, which
+    no event tells of, and everything above the second: commits that the relay had not sent yet. Replies live for
+    ten minutes; of a disaster that is looked at later there may be none.
     """
-    out: dict[tuple[str, int], dict[str, dict[str, object]]] = {key: {} for key in wanted}
-    if not wanted:
-        return out
-    since_ms = min(p.last_time_ms for p in wanted.values()) - _REPLIES_BEFORE_MS
+    out: dict[tuple[str, int], dict[str, dict[str, Any]]] = {key: {} for key in wanted}
     for partition in range(settings.reply_partitions):
         _, end = await reader.bounds(REPLIES, partition)
-        start = await reader.offset_at(REPLIES, partition, max(0, since_ms))
+        start = await reader.offset_at(REPLIES, partition, since_ms)
         if start is None:
             continue
         async for records in reader.records(REPLIES, partition, start, end):
             for record in records:
                 for body in orjson.loads(record.value or b"{}").get("results", []):
                     key = (body.get("service"), body.get("shard"))
-                    if key in out and body["position"] >= wanted[key].last and body["outcome"] != "failed":
+                    if key not in wanted or body["conflict"] or body["outcome"] == "failed":
+                        continue
+                    backup, published = wanted[key]
+                    if body["position"] >= (backup if body["outcome"] == "rejected" else published):
                         out[key][body["command_id"]] = body
     return out

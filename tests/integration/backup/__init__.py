@@ -1,0 +1,1 @@
+"""Backups of real stores, restored and rolled forward on real servers."""
