@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Iterator
 
 import pytest
 
 from nexafi.settings import Settings
-from tests.kit.platform import Platform, platforms
 from tests.kit.soak import Printed
 
 
@@ -23,27 +23,31 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def stack() -> Iterator[Settings]:
     """Settings of four real servers: the shared ones when `nexafi teststack up` was run, else our own.
 
-    Several runs may share them: make a database (fixture ``database_url``), topics and indexes with names
-    of your own, and never rely on one being absent.
+    Our own are the local stack's, or containers where ``NEXAFI_TEST_STACK=containers`` says so or the local stack
+    can not run. Several runs may share them: make a database (fixture ``database_url``), topics and indexes with
+    names of your own, and never rely on one being absent.
     """
     from cli.stack import testing
+    from tests.kit import containers
 
     shared = testing.running_shared()
-    if shared is not None:
+    kind = containers.choose(os.environ, shared_runs=shared is not None)
+    if kind == "shared":
+        assert shared is not None
         yield shared.settings
-        return
-    own = testing.start_servers()
-    try:
-        yield own.settings
-    finally:
-        own.stop()
-        testing.remove(own)
-
-
-@pytest.fixture(scope="session")
-def platform() -> Iterator[Platform]:
-    """Servers and every role as processes, shared by all tests of a run: make tenants of your own, kill nothing."""
-    yield from platforms()
+    elif kind == "containers":
+        running = containers.start()
+        try:
+            yield running.settings
+        finally:
+            running.stop()
+    else:
+        own = testing.start_servers()
+        try:
+            yield own.settings
+        finally:
+            own.stop()
+            testing.remove(own)
 
 
 @pytest.fixture
