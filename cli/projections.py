@@ -1,4 +1,7 @@
-"""``nexafi projections``: how far the views are, whether they drifted, and making them anew."""
+"""``nexafi projections``: how far the views are, whether they drifted, and making them anew.
+
+Views whose names begin with ``search-`` are Elasticsearch indices; they mirror PostgreSQL views.
+"""
 
 from __future__ import annotations
 
@@ -11,19 +14,25 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from nexafi.settings import get_settings
+from projections import rebuild as views
 from projections.digests import Comparison
 from projections.registry import VIEWS
+from projections.search import rebuild as search
+from projections.search.documents import INDICES, index_of
+from projections.versions import RebuildRunningError
 
 app = typer.Typer(no_args_is_help=True, help="Verify, rebuild and switch views.")
 console = Console()
 _DRIFT = 1
 _REFUSED = 2
-ViewName = Annotated[str, typer.Argument(help=f"One of {', '.join(VIEWS)}.")]
+_SEARCH = {index.view for index in INDICES}
+_NAMES = [*VIEWS, *sorted(_SEARCH)]
+ViewName = Annotated[str, typer.Argument(help=f"One of {', '.join(_NAMES)}.")]
 
 
 def _known(name: str) -> str:
-    if name not in VIEWS:
-        raise typer.BadParameter(f"there is no view {name!r}; there are {', '.join(VIEWS)}")
+    if name not in _NAMES:
+        raise typer.BadParameter(f"there is no view {name!r}; there are {', '.join(_NAMES)}")
     return name
 
 
@@ -64,14 +73,23 @@ def status() -> None:
 def verify(
     view: Annotated[str | None, typer.Argument(help="A view; all of them when absent.")] = None,
 ) -> None:
-    """Find drift: replay into scratch tables and compare row by row. Ends with 1 when rows differ."""
-    from projections.rebuild import verify as run
+    """Find drift, row by row and document by document. Ends with 1 when something differs.
 
+    A PostgreSQL view is replayed into scratch tables; a search index is compared with the rows that it mirrors.
+    """
     drifted = False
-    for name in [_known(view)] if view else list(VIEWS):
-        with _bar(name) as progress:
-            comparison = asyncio.run(run(get_settings(), name, progress=progress))
-        drifted |= _report(name, comparison, "live", "replayed")
+    for name in [_known(view)] if view else _NAMES:
+        try:
+            if name in _SEARCH:
+                comparison = asyncio.run(search.verify(get_settings(), index_of(name)))
+                drifted |= _report(name, comparison, "index", "rows")
+            else:
+                with _bar(name) as progress:
+                    comparison = asyncio.run(views.verify(get_settings(), name, progress=progress))
+                drifted |= _report(name, comparison, "live", "replayed")
+        except (RebuildRunningError, LookupError) as error:
+            console.print(f"[red]{error}[/]")
+            raise typer.Exit(_REFUSED) from None
     if drifted:
         console.print("Mend it with [bold]nexafi projections rebuild <view> --accept-differences[/].")
         raise typer.Exit(_DRIFT)
@@ -87,30 +105,49 @@ def rebuild(
         bool, typer.Option(help="Switch although rows differ: the live version is the one that is wrong.")
     ] = False,
 ) -> None:
-    """Make a view anew beside the live one, compare, switch. Ends with 2, and changes nothing, when rows differ."""
-    from projections.rebuild import DifferentError, readable
-    from projections.rebuild import rebuild as run
+    """Make a view anew beside the live one, compare, switch. Ends with 2, and changes nothing, when rows differ.
 
+    A search index is compared with the rows that it mirrors. When rows of a view were mended, so are its indices.
+    """
     _known(view)
     try:
+        if view in _SEARCH:
+            _rebuild_index(view, keep=keep)
+            return
         with _bar(view) as progress:
-            comparison = asyncio.run(
-                run(
-                    get_settings(),
-                    view,
-                    keep=keep,
-                    accept_differences=accept_differences,
-                    compare_first=asyncio.run(readable(get_settings(), view)),
-                    progress=progress,
-                )
-            )
-    except DifferentError as error:
+            comparison = asyncio.run(_rebuild_view(view, progress, keep=keep, accept=accept_differences))
+    except views.DifferentError as error:
         _report(view, error.comparison, "live", "new")
         console.print("[red]Not switched.[/] If the live version is the wrong one: --accept-differences.")
+        raise typer.Exit(_REFUSED) from None
+    except (RebuildRunningError, search.IndexDifferentError) as error:
+        console.print(f"[red]{error}[/]")
         raise typer.Exit(_REFUSED) from None
     if comparison.digest:
         _report(view, comparison, "old", "new")
     console.print(f"[green]{view} is switched.[/]")
+    if not comparison.equal:
+        for index in INDICES:
+            if index.of_view == view:
+                _rebuild_index(index.view, keep=keep)
+
+
+async def _rebuild_view(view: str, progress: views.Progress, *, keep: bool, accept: bool) -> Comparison:
+    settings = get_settings()
+    return await views.rebuild(
+        settings,
+        view,
+        keep=keep,
+        accept_differences=accept,
+        compare_first=await views.readable(settings, view),
+        progress=progress,
+    )
+
+
+def _rebuild_index(view: str, *, keep: bool) -> None:
+    with _bar(view) as progress:
+        version = asyncio.run(search.rebuild(get_settings(), index_of(view), keep=keep, progress=progress))
+    console.print(f"[green]{view} is switched to version {version.version}.[/]")
 
 
 @app.command()
@@ -119,15 +156,16 @@ def switch(
     back: Annotated[bool, typer.Option("--back", help="To the version that was live before.")] = False,
 ) -> None:
     """Switch back to the version that `rebuild` kept, after it has caught up. What was live is kept in turn."""
-    from projections.rebuild import NothingKeptError, go_back
-
     _known(view)
     if not back:
         raise typer.BadParameter("`rebuild` switches forwards; here only --back is there")
     try:
-        with _bar(view) as progress:
-            version = asyncio.run(go_back(get_settings(), view, progress=progress))
-    except NothingKeptError as error:
+        if view in _SEARCH:
+            version = asyncio.run(search.go_back(get_settings(), index_of(view)))
+        else:
+            with _bar(view) as progress:
+                version = asyncio.run(views.go_back(get_settings(), view, progress=progress))
+    except (LookupError, RebuildRunningError) as error:
         console.print(f"[red]{error}[/]")
         raise typer.Exit(_REFUSED) from None
     console.print(f"[green]{view} is at version {version.version} again.[/]")

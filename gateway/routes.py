@@ -121,7 +121,7 @@ QUERIES: Final[tuple[QueryRoute, ...]] = (
     QueryRoute(path="/v1/payments/{payment_id}", service="payments", scope=_PAYMENTS_READ, schema="Payment", summary="Read a payment with its timeline"),
     QueryRoute(path="/v1/compliance/cases", service="compliance", scope=_COMPLIANCE_READ, schema="Case", page=True, query=("status", "payment_id"), summary="List compliance cases"),
     QueryRoute(path="/v1/compliance/cases/{case_id}", service="compliance", scope=_COMPLIANCE_READ, schema="Case", summary="Read a compliance case"),
-    QueryRoute(path="/v1/search", service="payments", scope="search:read", schema="SearchResult", query=("q", "kind", "from", "to", "limit", "cursor"), summary="Search payments and entries"),
+    QueryRoute(path="/v1/search", service="payments", scope="search:read", schema="SearchResult", query=("q", "kind", "status", "currency", "side", "ledger_id", "account_id", "reference", "amount_min", "amount_max", "from", "to", "interval", "limit", "cursor"), summary="Search payments and entries"),
     QueryRoute(path="/v1/clients", service="auth", scope="auth:admin", schema="Client", page=True, summary="List clients"),
     QueryRoute(path="/v1/clients/{client_id}", service="auth", scope="auth:admin", schema="Client", summary="Read a client"),
     QueryRoute(path="/v1/api-keys", service="auth", scope="auth:admin", schema="ApiKey", page=True, summary="List API keys"),

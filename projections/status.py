@@ -3,7 +3,7 @@
 # ruff: noqa: S608 - names of tables and columns are declared in this package, never input
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import asyncpg
 
@@ -12,6 +12,8 @@ from nexafi.database import async_engine, driver
 from nexafi.settings import Settings
 from projections.marks import Connection, Version, versions_of
 from projections.registry import VIEWS, newest
+from projections.search.documents import INDICES
+from projections.search.indices import client_of
 from schemas.common.envelope import rfc3339
 
 
@@ -43,9 +45,33 @@ async def collect(settings: Settings) -> list[ViewStatus]:
                     if service not in heads:
                         heads[service] = await _heads(connection, service)
                 out += [await _status(connection, v, heads) for v in await versions_of(connection, name)]
+            out += await _indices(connection, settings)
             return out
     finally:
         await engine.dispose()
+
+
+async def _indices(connection: Connection, settings: Settings) -> list[ViewStatus]:
+    """Versions of the search indices; ``behind`` counts positions of the view that they mirror."""
+    client = client_of(settings, request_timeout_s=5)
+    out = []
+    try:
+        for index in INDICES:
+            tops = await connection.fetch(
+                "SELECT service, shard, position FROM views.live_marks WHERE view = $1", index.of_view
+            )
+            heads: dict[str, dict[int, int] | None] = {
+                service: {t["shard"]: t["position"] for t in tops if t["service"] == service}
+                for service in {t["service"] for t in tops}
+            }
+            for version in await versions_of(connection, index.view):
+                name = index.name(settings, version.version)
+                found = await client.options(ignore_status=404).count(index=name)
+                line = await _status(connection, version, heads, index.code)
+                out.append(replace(line, rows=found.body.get("count", 0)))
+    finally:
+        await client.close()
+    return out
 
 
 async def _heads(connection: Connection, service: str) -> dict[int, int] | None:
@@ -60,7 +86,10 @@ async def _heads(connection: Connection, service: str) -> dict[int, int] | None:
 
 
 async def _status(
-    connection: Connection, version: Version, heads: dict[str, dict[int, int] | None]
+    connection: Connection,
+    version: Version,
+    heads: dict[str, dict[int, int] | None],
+    newest_code: int | None = None,
 ) -> ViewStatus:
     marks = await connection.fetch(
         "SELECT service, shard, position, event_time FROM views.marks WHERE view = $1 AND version = $2",
@@ -83,7 +112,7 @@ async def _status(
         version.view,
         version.version,
         version.code,
-        newest(version.view).code,
+        newest(version.view).code if newest_code is None else newest_code,
         version.state,
         sum(m["position"] for m in marks),
         behind,

@@ -1,37 +1,47 @@
-"""Elasticsearch mirrors rows of the PostgreSQL views: payments and transactions, for search.
+"""The role ``search-projector``: keeps the live version of every index up to date.
 
-Rows are read by (shard, position) above the index's own mark, so a row that changed five times is sent once. Its
-external version is the row's own counter: whatever order bulks arrive in, the newest row stays. The mark moves
-only after the bulk is in and the index is refreshed, so a mark means "can be found".
+An index that is lost, of another release, or made from a history that was undone is made anew beside the one that
+is searched.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final
 
+import asyncpg
 import structlog
 from elasticsearch import ApiError, AsyncElasticsearch, TransportError
-from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from nexafi.database import async_engine
+from nexafi.database import async_engine, driver
 from nexafi.role import RoleContext
+from projections.marks import MarkLostError, Version
+from projections.search import indices
 from projections.search.documents import INDICES, Index
+from projections.search.feed import DocumentRefusedError, Feeder, RewoundError
+from projections.search.rebuild import rebuild
+from projections.versions import RebuildRunningError, alone
 
 log = structlog.get_logger(__name__)
-CHUNK: Final = 2_000
 POLL_S: Final = 0.1
 _RETRY_S: Final = 1.0
-
-
-@dataclass(frozen=True)
-class _Lane:
-    index: Index
-    shard: int
+#: How often an idle mirror looks whether its version is still the live one.
+_LOOK_S: Final = 1.0
+_WRONG: Final = (
+    ApiError,
+    TransportError,
+    SQLAlchemyError,
+    asyncpg.PostgresError,
+    OSError,
+    MarkLostError,
+    DocumentRefusedError,
+    RebuildRunningError,
+    RuntimeError,
+)
 
 
 class Mirror:
@@ -40,123 +50,85 @@ class Mirror:
     def __init__(self, ctx: RoleContext) -> None:
         self.ctx = ctx
         self.engine: AsyncEngine = async_engine(
-            ctx.settings, "search", pool_size=2, session={"synchronous_commit": "off"}
+            ctx.settings, "search", pool_size=len(INDICES) + 1, session={"synchronous_commit": "off"}
         )
-        self.client = AsyncElasticsearch(
-            ctx.settings.elasticsearch, request_timeout=30, retry_on_timeout=True, max_retries=3
-        )
+        self.client: AsyncElasticsearch = indices.client_of(ctx.settings)
 
     async def run(self) -> None:
         """Mirror until stopped."""
-        health = self.ctx.health
-        health.expect("search")
         try:
-            while not self.ctx.stop.is_set():
-                try:
-                    await self._prepare()
-                    health.ok("search")
-                    await self._mirror()
-                except (ApiError, TransportError, SQLAlchemyError, OSError) as error:
-                    health.bad("search", f"{type(error).__name__}: {str(error)[:300]}")
-                    log.warning("search begins anew", error=str(error)[:300])
-                    await asyncio.sleep(_RETRY_S)
+            async with asyncio.TaskGroup() as keepers:
+                for index in INDICES:
+                    keepers.create_task(self._keep(index), name=f"mirror {index.view}")
         finally:
             await self.client.close()
             await self.engine.dispose()
 
-    async def _prepare(self) -> None:
-        for index in INDICES:
-            if not await self.client.indices.exists_alias(name=index.alias):
-                name = f"{index.alias}-v1"
-                if not await self.client.indices.exists(index=name):
-                    await self.client.indices.create(
-                        index=name, mappings=index.mappings, settings=index.settings
-                    )
-                await self.client.indices.put_alias(index=name, name=index.alias)
-            async with self.engine.begin() as connection:
-                for shard in range(self.ctx.settings.shard_count(index.service)):
-                    await connection.execute(
-                        text(
-                            "INSERT INTO views.marks (view, version, service, shard) VALUES (:view, 1, :service, :shard) "
-                            "ON CONFLICT DO NOTHING"
-                        ),
-                        {"view": index.view, "service": index.service, "shard": shard},
-                    )
+    async def _keep(self, index: Index) -> None:
+        health, stop = self.ctx.health, self.ctx.stop
+        health.expect(index.view)
+        while not stop.is_set():
+            try:
+                version = await self._live(index)
+                await self._feed(index, version, lambda: health.ok(index.view))
+            except RewoundError as error:
+                log.warning("index is made anew", index=index.view, why=str(error))
+                await self._anew(index)
+            except _WRONG as error:
+                why = f"{type(error).__name__}: {str(error)[:300]}"
+                if not isinstance(error, (MarkLostError, RebuildRunningError)):
+                    health.bad(index.view, why)
+                log.warning("search begins anew", index=index.view, error=why)
+                await self._pause(_RETRY_S)
 
-    async def _mirror(self) -> None:
-        lanes = [_Lane(i, s) for i in INDICES for s in range(self.ctx.settings.shard_count(i.service))]
+    async def _live(self, index: Index) -> Version:
+        """The live version, ready to be fed."""
+        settings = self.ctx.settings
+        async with driver(self.engine) as connection:
+            live = await indices.live_of(connection, index)
+            if live is None:
+                async with alone(connection, index.view):
+                    live = await indices.live_of(connection, index) or await indices.create(
+                        connection, self.client, settings, index, "live"
+                    )
+        if live.layout != index.layout or not await self.client.indices.exists(
+            index=index.name(settings, live.version)
+        ):
+            log.warning(
+                "index is made anew", index=index.view, why="it is lost or of another release", was=live.code
+            )
+            live = await rebuild(settings, index, keep=False)
+        await indices.point_alias(self.client, settings, index, live)
+        return live
+
+    async def _anew(self, index: Index) -> None:
+        try:
+            await rebuild(self.ctx.settings, index, keep=False)
+        except _WRONG as error:
+            self.ctx.health.bad(index.view, f"{type(error).__name__}: {str(error)[:300]}")
+            await self._pause(_RETRY_S)
+
+    async def _feed(self, index: Index, version: Version, well: Callable[[], None]) -> None:
+        feeder = Feeder(self.ctx.settings, index, version, self.engine, self.client)
+        await feeder.open()
+        looked = time.monotonic()
         while not self.ctx.stop.is_set():
-            moved = [await self._step(lane) for lane in lanes]
-            if not any(moved):
-                await asyncio.sleep(POLL_S)
+            moved = await feeder.step()
+            well()
+            if moved:
+                continue
+            if time.monotonic() - looked > _LOOK_S:
+                looked = time.monotonic()
+                async with driver(self.engine) as connection:
+                    live = await indices.live_of(connection, index)
+                if live != version:
+                    return
+                await feeder.open()
+            await self._pause(POLL_S)
 
-    async def _step(self, lane: _Lane) -> int:
-        """Mirror one chunk of a shard; how many rows."""
-        index = lane.index
-        where = {"view": index.view, "service": index.service, "shard": lane.shard}
-        async with self.engine.connect() as connection:
-            # The view's own mark is read first: every row up to it is visible, so all up to it is mirrored below.
-            top = await connection.execute(
-                text(
-                    "SELECT position FROM views.live_marks WHERE view = :of AND service = :service AND shard = :shard"
-                ),
-                {**where, "of": index.of_view},
-            )
-            done = await connection.execute(
-                text(
-                    "SELECT position FROM views.marks WHERE view = :view AND version = 1 AND service = :service AND shard = :shard"
-                ),
-                where,
-            )
-            known, mark = top.scalar() or 0, done.scalar() or 0
-            if known <= mark:
-                return 0
-            rows = (
-                (
-                    await connection.execute(
-                        text(index.query), {"shard": lane.shard, "after": mark, "limit": CHUNK}
-                    )
-                )
-                .mappings()
-                .all()
-            )
-        if rows:
-            await self._bulk(index, [dict(row) for row in rows])
-        # Rows have no upper bound: one that changed since the mark was read stands above it, and the version that the
-        # mark promises is inside the newer one.
-        following = min(known, rows[-1]["position"]) if len(rows) == CHUNK else known
-        async with self.engine.begin() as connection:
-            await connection.execute(
-                text(
-                    "UPDATE views.marks SET position = :to, updated_at = now() WHERE view = :view AND version = 1 "
-                    "AND service = :service AND shard = :shard AND position = :old"
-                ),
-                {**where, "to": following, "old": mark},
-            )
-        return len(rows)
-
-    async def _bulk(self, index: Index, rows: list[dict[str, Any]]) -> None:
-        operations: list[dict[str, Any]] = []
-        for row in rows:
-            document = index.document(row)
-            operations.append(
-                {"index": {"_id": document["id"], "version": row["version"], "version_type": "external"}}
-            )
-            operations.append(document)
-        started = time.monotonic()
-        answer = await self.client.bulk(index=index.alias, operations=operations, refresh=True)
-        if answer["errors"]:
-            for item in answer["items"]:
-                status = item["index"]["status"]
-                if status == 409:
-                    continue  # the index has this version or a newer one
-                if status == 429:
-                    raise OSError("Elasticsearch takes no more; trying again")
-                # A document that the mapping refuses would be refused again: say so and go on.
-                log.error(
-                    "document refused",
-                    index=index.alias,
-                    id=item["index"]["_id"],
-                    error=item["index"].get("error"),
-                )
-        log.debug("mirrored", index=index.alias, rows=len(rows), seconds=round(time.monotonic() - started, 3))
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self.ctx.stop.wait()
+        except TimeoutError:
+            return

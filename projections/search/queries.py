@@ -9,14 +9,30 @@ from typing import Any, Final
 import orjson
 
 from nexafi.problems import ProblemError
+from nexafi.settings import Settings
 from projections.queries.reading import limit_parameter, time_parameter
+from projections.search.documents import INDICES, MAX_LONG
 from schemas.common.envelope import rfc3339
 
-_KINDS: Final = {"payment": "nexafi-payments", "transaction": "nexafi-transactions"}
+_KINDS: Final = {index.kind: index for index in INDICES}
+#: Parameter -> field; several values are separated by commas.
+_TERMS: Final = {
+    "status": "status",
+    "currency": "currency",
+    "ledger_id": "ledger_id",
+    "account_id": "accounts",
+    "reference": "reference",
+    "side": "side",
+}
+_INTERVALS: Final = ("hour", "day", "week", "month", "year")
+_FACETS: Final = ("kind", "status", "currency", "side", "reason")
 MAX_QUERY_CHARS: Final = 256
+MAX_TERMS: Final = 50
+#: The histogram is left out when the hits span more buckets than that.
+MAX_BUCKETS: Final = 2_000
 
 
-def search_request(tenant: str, query: Mapping[str, str]) -> dict[str, Any]:
+def search_request(settings: Settings, tenant: str, query: Mapping[str, str]) -> dict[str, Any]:
     """Arguments of the client's ``search``. The tenant is a filter that no parameter can touch."""
     kind = query.get("kind")
     if kind is not None and kind not in _KINDS:
@@ -24,6 +40,27 @@ def search_request(tenant: str, query: Mapping[str, str]) -> dict[str, Any]:
     text = query.get("q", "")
     if len(text) > MAX_QUERY_CHARS:
         raise ProblemError("invalid-parameter", f"At most {MAX_QUERY_CHARS} characters.", pointer="?q")
+    interval = query.get("interval", "day")
+    if interval not in _INTERVALS:
+        raise ProblemError("invalid-parameter", f"One of {', '.join(_INTERVALS)}.", pointer="?interval")
+    wanted = [_KINDS[kind]] if kind else INDICES
+    histogram = {"field": "created_at", "calendar_interval": interval, "min_doc_count": 1}
+    facets = {name: {"terms": {"field": name, "size": 20}} for name in _FACETS}
+    request: dict[str, Any] = {
+        "index": ",".join(index.alias(settings) for index in wanted),
+        "query": {"bool": {"filter": _filters(tenant, query), "must": _words(text)}},
+        "size": limit_parameter(query.get("limit")) + 1,
+        "sort": [{"created_at": "desc"}, {"id": "desc"}],
+        "highlight": {"fields": {"text": {}}},
+        "aggs": {**facets, "histogram": {"date_histogram": histogram}},
+        "timeout": "3s",
+    }
+    if cursor := query.get("cursor"):
+        request["search_after"] = _read(cursor)
+    return request
+
+
+def _filters(tenant: str, query: Mapping[str, str]) -> list[dict[str, Any]]:
     filters: list[dict[str, Any]] = [{"term": {"tenant": tenant}}]
     span = {
         name: rfc3339(value)
@@ -32,60 +69,65 @@ def search_request(tenant: str, query: Mapping[str, str]) -> dict[str, Any]:
     }
     if span:
         filters.append({"range": {"created_at": span}})
-    must: list[dict[str, Any]] = []
-    if text:
-        # Never query_string: its syntax would be the caller's to write.
-        must.append(
-            {
-                "bool": {
-                    "should": [
-                        {"match": {"text": {"query": text, "operator": "and", "fuzziness": "AUTO"}}},
-                        {"match_bool_prefix": {"text": text}},
-                        {"term": {"reference": text}},
-                        {"term": {"id": text}},
-                        {"term": {"accounts": text}},
-                    ],
-                    "minimum_should_match": 1,
-                }
-            }
-        )
-    request: dict[str, Any] = {
-        "index": _KINDS[kind] if kind else ",".join(_KINDS.values()),
-        "query": {"bool": {"filter": filters, "must": must}},
-        "size": limit_parameter(query.get("limit")),
-        "sort": [{"created_at": "desc"}, {"id": "desc"}],
-        "highlight": {"fields": {"text": {}}},
-        "aggs": {
-            "status": {"terms": {"field": "status", "size": 20}},
-            "currency": {"terms": {"field": "currency", "size": 20}},
-            "per_day": {"date_histogram": {"field": "created_at", "calendar_interval": "day"}},
-        },
-        "timeout": "3s",
+    for name, fields in _TERMS.items():
+        if (raw := query.get(name)) is not None:
+            values = [v for v in raw.split(",") if v]
+            if not values or len(values) > MAX_TERMS:
+                raise ProblemError("invalid-parameter", f"1 to {MAX_TERMS} values.", pointer=f"?{name}")
+            filters.append({"terms": {fields: values}})
+    amounts = {
+        bound: value
+        for bound, name in (("gte", "amount_min"), ("lte", "amount_max"))
+        if (value := _amount(query.get(name), name)) is not None
     }
-    if cursor := query.get("cursor"):
-        request["search_after"] = _read(cursor)
-    return request
+    if amounts:
+        filters.append({"range": {"amount": amounts}})
+    return filters
 
 
-def search_result(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Items with highlights, facets and a histogram."""
+def _words(text: str) -> list[dict[str, Any]]:
+    """Free text. Never ``query_string``: its syntax would be the caller's to write."""
+    if not text:
+        return []
+    should = [
+        {"match": {"text": {"query": text, "operator": "and", "fuzziness": "AUTO"}}},
+        {"match_bool_prefix": {"text": {"query": text, "operator": "and"}}},
+        *({"term": {name: text}} for name in ("reference", "id", "owner", "accounts")),
+    ]
+    return [{"bool": {"should": should, "minimum_should_match": 1}}]
+
+
+def _amount(value: str | None, name: str) -> int | None:
+    if value is None:
+        return None
+    if not value.isascii() or not value.isdigit() or int(value[:20]) > MAX_LONG or len(value) > 19:
+        raise ProblemError("invalid-parameter", "A whole number of minor units.", pointer=f"?{name}")
+    return int(value)
+
+
+def search_result(body: Mapping[str, Any], query: Mapping[str, str]) -> dict[str, Any]:
+    """Items with highlights, facets and a histogram of their times."""
+    limit = limit_parameter(query.get("limit"))
     hits = body["hits"]["hits"]
     aggregations = body["aggregations"]
     items = []
-    for hit in hits:
-        source = dict(hit["_source"])
-        source.pop("tenant", None)
+    for hit in hits[:limit]:
+        source = {k: v for k, v in hit["_source"].items() if k not in ("tenant", "owner", "ordinal")}
         source["highlights"] = hit.get("highlight", {}).get("text", [])
         items.append(source)
-    last = hits[-1]["sort"] if hits else None
+    last = hits[limit - 1]["sort"] if len(hits) > limit else None
+    total = body["hits"]["total"]
     return {
         "items": items,
-        "total": body["hits"]["total"]["value"],
+        "total": total["value"],
+        "total_is_exact": total["relation"] == "eq",
         "facets": {
-            name: {b["key"]: b["doc_count"] for b in aggregations[name]["buckets"]}
-            for name in ("status", "currency")
+            name: {b["key"]: b["doc_count"] for b in aggregations[name]["buckets"]} for name in _FACETS
         },
-        "per_day": {b["key_as_string"]: b["doc_count"] for b in aggregations["per_day"]["buckets"]},
+        "histogram": [
+            {"from": b["key_as_string"], "count": b["doc_count"]}
+            for b in aggregations["histogram"]["buckets"][:MAX_BUCKETS]
+        ],
         "next_cursor": urlsafe_b64encode(orjson.dumps(last)).rstrip(b"=").decode() if last else None,
     }
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from elasticsearch import ApiError, AsyncElasticsearch, TransportError
+from elasticsearch import ApiError, AsyncElasticsearch, BadRequestError, TransportError
 from fastapi import FastAPI, Request, Response
 
 from nexafi.problems import ProblemError
 from nexafi.role import RoleContext
+from nexafi.settings import Settings
 from projections.queries.reading import Order, Reader, limit_parameter
 from projections.queries.serving import respond, serve_queries
+from projections.search.documents import INDICES
+from projections.search.indices import client_of
 from projections.search.queries import search_request, search_result
 from schemas.common.envelope import rfc3339
 
 _VIEWS: Final = ("payments",)
-_SEARCHED: Final = ("search-payments", "search-transactions")
+_SEARCHED: Final = tuple(index.view for index in INDICES)
 
 
 async def run_api(ctx: RoleContext) -> None:
@@ -25,8 +28,8 @@ async def run_api(ctx: RoleContext) -> None:
 
 def routes(app: FastAPI, reader: Reader, ctx: RoleContext) -> None:
     """Add the routes."""
-    client = AsyncElasticsearch(ctx.settings.elasticsearch, request_timeout=5)
-    q = PaymentQueries(reader, client)
+    client = client_of(ctx.settings, request_timeout_s=5)
+    q = PaymentQueries(reader, client, ctx.settings)
     app.add_api_route("/internal/v1/payments", q.payments)
     app.add_api_route("/internal/v1/payments/{payment_id}", q.payment)
     app.add_api_route("/internal/v1/search", q.search)
@@ -36,7 +39,8 @@ def routes(app: FastAPI, reader: Reader, ctx: RoleContext) -> None:
 class PaymentQueries:
     """Queries of payments and search."""
 
-    def __init__(self, reader: Reader, client: AsyncElasticsearch) -> None:
+    def __init__(self, reader: Reader, client: AsyncElasticsearch, settings: Settings) -> None:
+        self._settings = settings
         self._reader = reader
         self._client = client
 
@@ -78,13 +82,15 @@ class PaymentQueries:
         return respond(payment, seen)
 
     async def search(self, request: Request) -> Response:
-        """Search payments and transactions; consistent with the caller's token like any query."""
+        """Search payments and entries; consistent with the caller's token like any query."""
         tenant, seen = await self._reader.ready(request, _SEARCHED)
-        wanted = search_request(tenant, request.query_params)
+        wanted = search_request(self._settings, tenant, request.query_params)
         try:
             found = await self._client.search(**wanted)
+        except BadRequestError as error:
+            raise ProblemError("invalid-parameter", "This can not be searched for in this way.") from error
         except (ApiError, TransportError) as error:
             raise ProblemError(
                 "service-unavailable", "The search does not answer now.", headers={"Retry-After": "1"}
             ) from error
-        return respond(search_result(found.body), seen)
+        return respond(search_result(found.body, request.query_params), seen)

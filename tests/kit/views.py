@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import orjson
 import psycopg
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -33,6 +34,8 @@ from projections.digests import text_of, view_digest
 from projections.migrations import migrate
 from projections.projector import SESSION, Projector
 from projections.runner import Keeper
+from projections.search.documents import Index
+from projections.search.mirror import Mirror
 from projections.view import View
 from tests.kit.history import History, publish
 
@@ -131,6 +134,22 @@ class Views:
             await asyncio.gather(*tasks)
             await engine.dispose()
 
+    @asynccontextmanager
+    async def mirroring(self) -> AsyncIterator[RoleContext]:
+        """The search mirror in this process, as a task."""
+        ctx = RoleContext(self.settings, asyncio.Event(), self.health)
+        task = asyncio.create_task(Mirror(ctx).run())
+        try:
+            yield ctx
+        finally:
+            ctx.stop.set()
+            await task
+
+    async def mirrored(self, index: Index, *histories: History, timeout_s: float = 60.0) -> None:
+        """Wait until all of these histories can be found."""
+        await self.reached(index.of_view, *histories, timeout_s=timeout_s)
+        await self.reached(index.view, *histories, timeout_s=timeout_s)
+
     def spawn(self, role: str = "run_postgres", *views: str) -> subprocess.Popen[bytes]:
         """A process of its own that runs a role of the projections, for these views only."""
         env = dict(os.environ) | {
@@ -158,6 +177,9 @@ class Views:
                 process.send_signal(signal.SIGCONT)
                 process.kill()
             process.wait()
+        with httpx.Client(base_url=self.settings.elasticsearch) as client:
+            for name in client.get(f"/{self.settings.search_prefix}-*").json():
+                client.delete(f"/{name}")
 
     # ------------------------------------------------------------------ looking
 

@@ -159,8 +159,8 @@ async def test_planted_bug_is_refused_at_the_switch(make_views: Make) -> None:
         registry.VIEWS["ledger"] = (registry.VIEWS["ledger"][0], meant)
         assert (await rebuild(views.settings, "ledger")).equal
     assert views.query(
-        "SELECT version, code, state FROM views.versions WHERE view = 'ledger' AND state <> 'dropped'"
-    ) == [(3, 2, "live")]
+        "SELECT version, code, state FROM views.versions WHERE view = 'ledger' AND state <> 'dropped' ORDER BY 1"
+    ) == [(1, 1, "kept"), (3, 2, "live")]
 
 
 async def test_interrupted_build_leaves_nothing(make_views: Make) -> None:
@@ -174,7 +174,7 @@ async def test_interrupted_build_leaves_nothing(make_views: Make) -> None:
             "INSERT INTO views.versions (view, version, code, state, tables) VALUES ('ledger', 2, 1, 'building', '{accounts}')"
         )
         views.execute("CREATE TABLE views.accounts_v2 (LIKE views.accounts_v1)")
-        assert (await rebuild(views.settings, "ledger")).equal
+        assert (await rebuild(views.settings, "ledger", keep=False)).equal
     assert views.query(
         "SELECT version, state FROM views.versions WHERE view = 'ledger' AND state <> 'dropped'"
     ) == [(3, "live")]
