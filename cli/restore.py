@@ -161,11 +161,11 @@ async def _clear_search(settings: Settings) -> list[str]:
     client = AsyncElasticsearch(settings.elasticsearch, request_timeout=30)
     try:
         for index in INDICES:
-            if await client.indices.exists_alias(name=index.alias):
-                names = list(await client.indices.get_alias(name=index.alias))
+            if await client.indices.exists_alias(name=index.alias(settings)):
+                names = list(await client.indices.get_alias(name=index.alias(settings)))
                 await client.indices.delete(index=names)
     except (ApiError, TransportError) as error:
-        aliases = ", ".join(i.alias for i in INDICES)
+        aliases = ", ".join(i.alias(settings) for i in INDICES)
         why = type(error).__name__
         return [
             f"search was not cleared ({why}): delete the indices of {aliases} before its projector starts"
