@@ -69,7 +69,7 @@ class Gateway:
         )
         flights = Flights(replies, settings)
         desk = Desk(settings, producer, flights, replies.address, services)
-        app = FastAPI(title="NexaFi", docs_url=None, redoc_url=None, openapi_url=None)
+        app = FastAPI(title="NexaFi", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
         install_problem_handlers(app)
         app.include_router(oauth.router(access, secrets, directory))
         described = document()

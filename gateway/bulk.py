@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from hashlib import sha1
 from typing import Any, Final
@@ -20,7 +20,7 @@ import orjson
 from pydantic import ValidationError
 from pydantic_core import from_json
 
-from gateway.bodies import BodyModel, bound, canonical, problem_of
+from gateway.bodies import BodyModel, bound, canonical, problem_of, refuse_repeated
 from gateway.commands import Desk, idempotency_key, preferred_wait, seen_token
 from gateway.edge import JSON, Answer, Request
 from gateway.flights import Flight, reused
@@ -28,7 +28,6 @@ from gateway.reasons import refusal
 from gateway.routes import CommandRoute
 from nexafi.ids import command_id, partition_for, shard_of
 from nexafi.problems import ProblemError, pointer_of
-from nexafi.problems import body as problem_body
 from schemas.common import tokens
 from schemas.common.envelope import CommandEnvelope
 from schemas.common.outcomes import Bulk, CommandResult
@@ -94,11 +93,12 @@ class BulkEndpoint:
         self.body = BodyModel(route)
         self._type = route.command.TYPE
         self._shards = desk.settings.shard_count(route.service)
+        self._sources = tuple(f"{route.service}/{shard}" for shard in range(self._shards))
         self._limit = desk.settings.max_bulk_commands
 
     async def __call__(self, request: Request) -> Answer:
         """Send all items and answer for each."""
-        seen = seen_token(request)
+        seen = seen_token(request, self._sources)
         key = idempotency_key(request)
         wait_s = preferred_wait(request) or (
             0.0 if b"respond-async" in request.headers.get(b"prefer", b"") else WAIT_S
@@ -149,36 +149,31 @@ class BulkEndpoint:
 
     def _read_array(self, body: bytes) -> list[Any]:
         try:
-            return self._fitting(self.body.read_many(body))
+            values = self._fitting(self.body.read_many(body))
         except ValidationError:
             pass  # some item is not valid: find out which, one by one
+        else:
+            refuse_repeated(body)
+            return values
         try:
             parsed = from_json(body, cache_strings="keys")
         except ValueError as error:
             raise ProblemError("malformed-json", f"Invalid JSON: {str(error)[:160]}", pointer="") from None
         if not isinstance(parsed, list):
             raise ProblemError("validation-failed", "A bulk is a JSON array, or NDJSON.", pointer="")
-        return [self._value(i, value) for i, value in enumerate(self._fitting(parsed))]
+        self._fitting(parsed)
+        refuse_repeated(body)
+        return [self._judged(i, self.body.read_python, value) for i, value in enumerate(parsed)]
 
     def _read_lines(self, body: bytes) -> list[Any]:
+        """Each line by itself: read as one text, two lines could make up a value, or one line hold two."""
         lines = self._fitting([line for line in body.split(b"\n") if line.strip()])
-        try:
-            values = self.body.read_many(b"[" + b",".join(lines) + b"]")
-            if len(values) == len(lines):
-                return values
-        except ValidationError:
-            pass  # some line is not valid, or not one value
-        out: list[Any] = []
-        for index, line in enumerate(lines):
-            try:
-                out.append(self._value(index, from_json(line)))
-            except ValueError as error:
-                out.append(problem_body("malformed-json", str(error)[:160], pointer=f"/{index}"))
-        return out
+        return [self._judged(i, self.body.read_line, line) for i, line in enumerate(lines)]
 
-    def _value(self, index: int, value: Any) -> Any:
+    def _judged(self, index: int, read: Callable[[Any], Any], value: Any) -> Any:
+        """What ``read`` makes of one item, or its problem as bytes."""
         try:
-            return self.body.read_python(value)
+            return read(value)
         except ValidationError as error:
             problem = problem_of(error)
             first = (
@@ -186,7 +181,10 @@ class BulkEndpoint:
             )
             problem.pointer = pointer_of([index, *(first["loc"] if first else ())])
             problem.extra.pop("errors", None)
-            return problem.body()
+        except ProblemError as malformed:
+            problem = malformed
+            problem.pointer = f"/{index}"
+        return problem.body()
 
     def _fitting(self, values: list[Any]) -> list[Any]:
         if len(values) > self._limit:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from collections.abc import Iterable
 from typing import Any, Final, Protocol
 
 import orjson
@@ -46,6 +47,9 @@ SEND_TIMEOUT_S: Final = 10.0
 _KEY: Final = re.compile(rb"[\x21-\x7e]+")
 _WAIT: Final = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,6})\"?\s*(?:[,;]|$)", re.IGNORECASE)
 _TOKEN: Final = tokens.HEADER.lower().encode()
+#: A position that takes as much room in a token as any can.
+_ANY_SOURCE: Final = f"{'x' * 32}/1023"
+_ANY_POSITION: Final = 2**63 - 1
 
 
 class Producer(Protocol):
@@ -216,13 +220,18 @@ def _with(body: bytes, secret: dict[str, str] | None) -> bytes:
     return body if secret is None else body[:-1] + b"," + orjson.dumps(secret)[1:]
 
 
-def seen_token(request: Request) -> str:
-    """The caller's consistency token, checked before anything is sent, merged into one."""
+def seen_token(request: Request, added: Iterable[str] = (_ANY_SOURCE,)) -> str:
+    """The caller's consistency token, merged into one, with room for the sources that the answer may add.
+
+    Checked before anything is sent: an answer that could not be given would leave its command in the dark.
+    """
     raw = request.headers.get(_TOKEN)
     if not raw:
         return ""
     try:
-        return tokens.encode(tokens.decode(raw.decode("latin-1")))
+        positions = tokens.decode(raw.decode("latin-1"))
+        tokens.encode({**positions, **dict.fromkeys(added, _ANY_POSITION)})
+        return tokens.encode(positions)
     except ValueError as error:
         raise ProblemError("invalid-consistency-token", str(error), pointer=tokens.HEADER) from None
 

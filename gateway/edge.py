@@ -26,6 +26,10 @@ from schemas.common.scopes import grants
 ANY_PRINCIPAL: Final = ""
 RawHeaders = list[tuple[bytes, bytes]]
 JSON: Final = (b"content-type", b"application/json")
+#: Whoever stands between could take the other one of two.
+_SINGLE: Final = frozenset(
+    {b"authorization", b"x-api-key", b"idempotency-key", b"content-type", b"content-length", b"host"}
+)
 #: Every so many requests one is measured; a measurement costs 6 us.
 _MEASURE_EVERY: Final = 8
 
@@ -190,7 +194,7 @@ class Router:
     async def _answer(
         self, route: _Route, values: list[str], scope: Scope, receive: Receive, send: Send
     ) -> int:
-        headers: dict[bytes, bytes] = dict(scope["headers"])
+        headers = headers_of(scope)
         principal = self.auth.known(headers) or await self.auth.authenticate(headers)
         if route.scope and route.scope not in principal.scopes and not grants(principal.scopes, route.scope):
             raise ProblemError(
@@ -272,6 +276,24 @@ async def _gone(receive: Receive) -> None:
 
 
 Handler = Callable[[Request], Awaitable[Answer | Stream]]
+
+
+def headers_of(scope: Scope) -> dict[bytes, bytes]:
+    """Headers by name. Lines of one name are a list (RFC 9110, 5.3), unless there can be only one value."""
+    lines: list[tuple[bytes, bytes]] = scope["headers"]
+    headers = dict(lines)
+    if len(headers) == len(lines):
+        return headers
+    headers.clear()
+    for name, value in lines:
+        if name in headers:
+            if name in _SINGLE:
+                raise ProblemError(
+                    "malformed-request", "A header is given twice.", pointer=name.decode("latin-1").title()
+                )
+            value = headers[name] + b", " + value  # noqa: PLW2901 - the line is part of a longer value
+        headers[name] = value
+    return headers
 
 
 def query_of(scope: Scope) -> dict[str, Any]:

@@ -28,6 +28,7 @@ REFRESH_S: Final = 2.0
 TRUST_S: Final = 4.0
 MAX_CACHED: Final = 20_000
 MAX_CREDENTIAL_BYTES: Final = 4200
+_KEY_PREFIX: Final = API_KEY.encode()
 _CHALLENGE: Final = {"WWW-Authenticate": "Bearer"}
 
 
@@ -127,9 +128,13 @@ class Authenticator:
 
     def known(self, headers: Mapping[bytes, bytes]) -> Principal | None:
         """The principal of a credential seen before, without waiting; ``None``: it must be checked."""
-        raw = headers.get(b"authorization") or headers.get(b"x-api-key")
+        raw = headers.get(b"authorization")
         if raw is None:
-            return None
+            raw = headers.get(b"x-api-key")
+            if raw is None or not raw.startswith(
+                _KEY_PREFIX
+            ):  # else a whole "Bearer ..." would be recognised
+                return None
         digest = sha256(raw).digest()
         entry = self._cache.get(digest)
         if entry is None:

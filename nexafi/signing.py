@@ -16,7 +16,7 @@ import re
 import secrets
 import tempfile
 import time
-from base64 import urlsafe_b64decode
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +36,9 @@ LEEWAY_S: Final = 5
 MAX_KEYS: Final = 2
 _HEADER_FIELDS: Final = frozenset({"alg", "typ", "kid"})
 _RELOAD_S: Final = 5.0
+#: Order of P-256's group (SEC 2, 2.4.2), and the length of a signature of it: two numbers of 32 bytes.
+_ORDER: Final = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+_SIGNATURE_CHARS: Final = 86
 _BASE64URL: Final = re.compile(r"[A-Za-z0-9_-]+")  # Python's decoder skips what it does not know
 
 
@@ -191,7 +194,9 @@ class AccessTokens:
         }
         header = {"alg": ALGORITHM, "typ": "at+jwt", "kid": key.thumbprint()}
         payload = json.dumps(claims, separators=(",", ":")).encode()
-        return jws.serialize_compact(header, payload, key, algorithms=[ALGORITHM])
+        signed = jws.serialize_compact(header, payload, key, algorithms=[ALGORITHM])
+        body, _, signature = signed.rpartition(".")
+        return f"{body}.{_low_s(signature)}"
 
     def verify(self, token: str) -> Claims:
         """The claims of a valid token; :class:`InvalidTokenError` for every other text."""
@@ -208,6 +213,8 @@ class AccessTokens:
         parts = token.split(".")
         if len(parts) != 3 or not all(_BASE64URL.fullmatch(part) for part in parts):
             raise InvalidTokenError("not a signed token")
+        if len(parts[2]) != _SIGNATURE_CHARS or _low_s(parts[2]) != parts[2]:
+            raise InvalidTokenError("the signature is not written as it must be")
         header = _object(_decode(parts[0]))
         if header.keys() - _HEADER_FIELDS:
             raise InvalidTokenError("the header has parameters that are not allowed")
@@ -247,15 +254,33 @@ class AccessTokens:
 
 
 def _decode(part: str) -> bytes:
+    """The bytes of a part that is written in the one way in which it can be: spare bits are zero."""
     try:
-        return urlsafe_b64decode(part + "=" * (-len(part) % 4))
+        data = urlsafe_b64decode(part + "=" * (-len(part) % 4))
     except ValueError as error:
         raise InvalidTokenError("not a signed token") from error
+    if _encode(data) != part:
+        raise InvalidTokenError("not a signed token")
+    return data
+
+
+def _encode(data: bytes) -> str:
+    return urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def _low_s(signature: str) -> str:
+    """The one of the two writings of an ECDSA signature, (r, s) and (r, n - s), that counts here.
+
+    Whoever has a token could else make a second text of it that is valid as well.
+    """
+    raw = _decode(signature)
+    s = int.from_bytes(raw[32:])
+    return _encode(raw[:32] + min(s, _ORDER - s).to_bytes(32)) if 0 < s < _ORDER else signature
 
 
 def _object(data: bytes) -> dict[str, Any]:
     try:
-        value = json.loads(data, object_pairs_hook=_unique)
+        value = json.loads(data.decode(), object_pairs_hook=_unique)  # bytes may be in UTF-16 as well
     except (ValueError, RecursionError) as error:
         raise InvalidTokenError("not a signed token") from error
     if not isinstance(value, dict):

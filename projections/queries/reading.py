@@ -171,7 +171,7 @@ def limit_parameter(value: str | None) -> int:
     """``limit``: 1 to 200, 50 when absent."""
     if value is None:
         return 50
-    if not value.isascii() or not value.isdigit() or not 1 <= int(value[:6]) <= MAX_PAGE:
+    if not value.isascii() or not value.isdigit() or len(value) > 6 or not 1 <= int(value) <= MAX_PAGE:
         raise ProblemError("invalid-parameter", f"A number from 1 to {MAX_PAGE}.", pointer="?limit")
     return int(value)
 

@@ -46,6 +46,9 @@ class LedgerQueries:
         tenant, seen = await self._reader.ready(request, _VIEWS)
         if "ledger_id" in where:
             await self._reader.one("ledgers", {"ledger_id": where["ledger_id"], "tenant": tenant})
+        if "account_id" in where:  # of a path: what is not there has no entries to list
+            named = {name: where[name] for name in ("account_id", "ledger_id")}
+            await self._reader.one("accounts", {**named, "tenant": tenant})
         query = request.query_params
         body = await self._reader.page(
             table,

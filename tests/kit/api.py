@@ -74,8 +74,12 @@ class Caller:
         key: str | None = None,
         wait_s: int | None = 20,
         headers: Mapping[str, str] | None = None,
+        tries: int = 20,
     ) -> Answer:
-        """One request. Commands get a fresh key and wait for their result unless told otherwise."""
+        """One request. Commands get a fresh key and wait for their result unless told otherwise.
+
+        While a part of the platform is away (503 with ``Retry-After``) it is tried again, as a client would.
+        """
         sent = {"Authorization": f"Bearer {self.token}", **self.headers}
         data = body if isinstance(body, bytes) or body is None else orjson.dumps(body)
         if method != "GET":
@@ -84,6 +88,15 @@ class Caller:
             if wait_s is not None:
                 sent["Prefer"] = f"wait={wait_s}"
         sent |= headers or {}
+        answer = await self._send(method, path, data, sent)
+        for _ in range(tries - 1):
+            if answer.status != 503 or "retry-after" not in answer.headers:
+                break
+            await asyncio.sleep(0.5)
+            answer = await self._send(method, path, data, sent)
+        return answer
+
+    async def _send(self, method: str, path: str, data: bytes | None, sent: Mapping[str, str]) -> Answer:
         url = URL(self.base + path, encoded=True)
         async with self.http.request(method, url, data=data, headers=sent, allow_redirects=False) as answer:
             streamed = answer.content_type == "text/event-stream"  # it has no end to be read to

@@ -1,0 +1,139 @@
+"""Two tenants that own one thing of every kind, and a credential for every set of scopes."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+import aiohttp
+
+from schemas.common.scopes import SCOPES
+from tests.kit.api import EVERY_SCOPE, Answer, Caller, callers
+from tests.kit.platform import Platform
+
+T = TypeVar("T")
+#: On the list that comes with the product, so a payment to it waits for an officer.
+SANCTIONED: Final = "Banco Nacional de Cuba"
+#: Name of a set of scopes -> the scopes. Single ones, wildcards of an area, all but the one of an area.
+SCOPE_SETS: Final[dict[str, frozenset[str]]] = {
+    **{scope: frozenset({scope}) for scope in EVERY_SCOPE},
+    **{f"all but {scope}": frozenset(SCOPES) - {scope} for scope in SCOPES},
+    "all": frozenset(SCOPES),
+}
+TERMINAL: Final = frozenset({"settled", "rejected", "failed", "cancelled"})
+
+
+@dataclass(frozen=True)
+class Estate:
+    """What one tenant owns. ``ids`` has a value for every path parameter, ``tokens`` a credential for each set."""
+
+    tenant: str
+    ids: Mapping[str, str]
+    accounts: Mapping[str, str]
+    word: str
+    token: str
+    tokens: Mapping[str, str]
+
+    def caller(self, http: aiohttp.ClientSession, base: str, scopes: str = "") -> Caller:
+        """Call as this tenant: with every scope, or with those of a set."""
+        return Caller(http, base, self.tokens[scopes] if scopes else self.token)
+
+
+@dataclass(frozen=True)
+class World:
+    """Two tenants of one platform."""
+
+    platform: Platform
+    ours: Estate
+    theirs: Estate
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[aiohttp.ClientSession]:
+        """Connections for one test."""
+        connector, timeout = aiohttp.TCPConnector(limit=128), aiohttp.ClientTimeout(total=90)
+        async with aiohttp.ClientSession(connector=connector, timeout=timeout) as http:
+            yield http
+
+
+async def build(platform: Platform) -> World:
+    """Make both tenants and all that they own."""
+    async with callers(platform, "ours", "theirs") as (ours, theirs):
+        estates = await asyncio.gather(_estate(ours), _estate(theirs))
+    return World(platform, *estates)
+
+
+async def _estate(owner: Caller) -> Estate:
+    word = f"w{secrets.token_hex(5)}"
+    ledger = await owner.make("/v1/ledgers", {"name": word}, "ledger_id")
+    book = f"/v1/ledgers/{ledger}"
+    accounts = {}
+    for code, side in (("cash", "debit"), ("alice", "credit"), ("bob", "credit")):
+        body = {"code": f"{word}-{code}", "currency": "EUR", "normal_side": side, "metadata": {"w": word}}
+        accounts[code] = await owner.make(f"{book}/accounts", body, "account_id")
+    deposit = {"entries": transfer(accounts["cash"], accounts["alice"], 10**9), "description": word}
+    ids = {"ledger_id": ledger, "account_id": accounts["alice"]}
+    ids["transaction_id"] = await owner.make(f"{book}/transactions", deposit, "transaction_id")
+    ids["hold_id"] = await owner.make(f"{book}/holds", hold(accounts, 100) | {"reference": word}, "hold_id")
+    body = payment(ledger, accounts) | {"external_reference": word, "description": word}
+    made = await owner.post("/v1/payments", body)
+    ids["payment_id"] = made.result["payment_id"]
+    ids["operation_id"] = made.json()["id"]
+    suspect = payment(ledger, accounts) | {"payee": {"account_id": accounts["bob"], "name": SANCTIONED}}
+    parked = await owner.make("/v1/payments", suspect, "payment_id")
+    ids["client_id"], _ = await owner.client(["search:read"])
+    ids["key_id"] = (await owner.post("/v1/api-keys", {"name": word, "scopes": ["search:read"]})).result[
+        "key_id"
+    ]
+    keys = {name: await owner.key(scopes) for name, scopes in SCOPE_SETS.items()}
+    settled = await payment_at(owner, ids["payment_id"], TERMINAL)
+    assert settled["status"] == "settled", settled
+    await payment_at(owner, parked, frozenset({"in_review", "review", "in-review"}))
+    cases = (await owner.get(f"/v1/compliance/cases?payment_id={parked}")).json()["items"]
+    ids["case_id"] = cases[0]["case_id"]
+    tokens = {name: key.token for name, key in keys.items()}
+    return Estate(settled["tenant"], ids, accounts, word, owner.token, tokens)
+
+
+async def payment_at(owner: Caller, payment_id: str, wanted: frozenset[str]) -> dict[str, Any]:
+    """The payment once its status is one of ``wanted``."""
+    for _ in range(600):
+        answer: Answer = await owner.get(f"/v1/payments/{payment_id}")
+        if answer.status == 200 and answer.json()["status"] in wanted:
+            found: dict[str, Any] = answer.json()
+            return found
+        await asyncio.sleep(0.1)
+    raise AssertionError(f"not {sorted(wanted)} within a minute: {answer}")
+
+
+def transfer(debit: str, credit: str, amount: int, currency: str = "EUR") -> list[dict[str, Any]]:
+    """Two legs."""
+    leg = {"amount": amount, "currency": currency}
+    return [{"account_id": debit, "side": "debit"} | leg, {"account_id": credit, "side": "credit"} | leg]
+
+
+def hold(accounts: Mapping[str, str], amount: int) -> dict[str, Any]:
+    """The body of a hold from alice to bob."""
+    parties = {"debit_account_id": accounts["alice"], "credit_account_id": accounts["bob"]}
+    return {**parties, "amount": amount, "currency": "EUR"}
+
+
+def payment(ledger: str, accounts: Mapping[str, str]) -> dict[str, Any]:
+    """The body of a payment from alice to bob."""
+    return {
+        "ledger_id": ledger,
+        "payer": {"account_id": accounts["alice"], "name": "Alice Jones"},
+        "payee": {"account_id": accounts["bob"], "name": "Bob Miller"},
+        "amount": 1250,
+        "currency": "EUR",
+    }
+
+
+def run_apart(work: Coroutine[Any, Any, T]) -> T:
+    """Run ``work`` in a loop of its own beside the test's, for fixtures that outlive a test."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
