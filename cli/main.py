@@ -34,7 +34,7 @@ SUBCOMMANDS: dict[str, tuple[str, str, str]] = {
     "backup": ("cli.backup", _OPERATE, "Back up all event stores while the platform works."),
     "restore": ("cli.restore", _OPERATE, "Restore a backup, roll it forward from Kafka, verify."),
     "import": ("cli.importer", _OPERATE, "Import data of another system."),
-    "auth": ("cli.auth", _OPERATE, "Users, clients and keys."),
+    "auth": ("cli.auth", _OPERATE, "Clients, API keys and signing keys."),
 }
 
 

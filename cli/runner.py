@@ -36,7 +36,7 @@ class Exit(IntEnum):
 
     WELL = 0
     CRASHED = 1
-    #: A role can not be started however often it is tried: no such role, or its code is not there.
+    #: A role can not be started however often it is tried: no such role, no code for it, or unsafe settings.
     BROKEN = EXIT_BROKEN
 
 
@@ -155,6 +155,10 @@ def run(names: list[str], *, health_port: int | None = None, health_host: str | 
     logs.configure(settings, label)
     telemetry.configure(settings, label)
     begun = time.monotonic()
+    if complaint := settings.complaint():
+        log.error("%s", complaint)
+        print(complaint, file=sys.stderr, flush=True)
+        return Exit.BROKEN
     try:
         roles = {name: load(name) for name in dict.fromkeys(names)}
     except RoleMissingError as error:

@@ -7,8 +7,9 @@ same names. An address that is set replaces the embedded server of the local sta
 from __future__ import annotations
 
 from functools import lru_cache
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Self
+from typing import Final, Literal, Self
 from urllib.parse import quote
 
 from pydantic import Field, SecretStr, model_validator
@@ -43,6 +44,11 @@ PORT_OFFSETS: dict[str, int] = {
 #: Shards (= Kafka partitions) of a service. Recorded in the store at the first start; another count is refused.
 DEFAULT_SHARDS: dict[str, int] = {"ledger": 8, "payments": 8, "payment-saga": 8}
 OTHER_SHARDS = 2
+
+
+#: Known to everybody, so it protects nothing.
+DEFAULT_HMAC_KEY: Final = "development-only-key"
+MIN_KEY_CHARS: Final = 32
 
 
 class Settings(BaseSettings):
@@ -80,13 +86,17 @@ class Settings(BaseSettings):
     instance: str = "local"
     """Name of this process among its kind; a writer's static membership and a gateway's reply partition follow from it."""
 
+    environment: Literal["development", "production"] = "development"
+    """`production` refuses what is only good enough for one's own machine, whatever `host` is."""
+
     # --- secrets; `./dev up` generates them into `data_dir/secrets.env`
     database_password: SecretStr | None = None
     """Password of `nexafi` at the embedded PostgreSQL; a server of your own has it in its address."""
     redis_password: SecretStr | None = None
     """Password of the embedded Valkey; a server of your own has it in its address."""
-    hmac_key: SecretStr = SecretStr("development-only-key")
-    """Secret key of request hashes, claims and operation ids. The same for every role of an installation."""
+    hmac_key: SecretStr = SecretStr(DEFAULT_HMAC_KEY)
+    """Secret key of request hashes, claims and operation ids. The same for every role of an installation.
+    The default works on loopback only."""
 
     signing_keys: SecretStr | None = None
     """Private P-256 keys of access tokens as a JWK set, newest first; a file in `data_dir` when not set."""
@@ -162,6 +172,24 @@ class Settings(BaseSettings):
                 setattr(self, name, SecretStr(value))
         return self
 
+    def complaint(self) -> str | None:
+        """Why no process may start with these settings, and how to mend it; ``None`` when they are safe.
+
+        Whoever knows the HMAC key reads every tenant's objects: it signs the requests between the roles.
+        """
+        key = self.hmac_key.get_secret_value()
+        if self.environment != "production" and _is_loopback(self.host):
+            return None
+        if len(key) >= MIN_KEY_CHARS and not key.startswith("change-me"):
+            return None
+        what = "is the default" if key == DEFAULT_HMAC_KEY else f"has {len(key)} characters or is an example"
+        where = f"NEXAFI_HOST is {self.host}" if not _is_loopback(self.host) else "this is production"
+        return (
+            f"NEXAFI_HMAC_KEY {what}, and {where}. It must be a secret of {MIN_KEY_CHARS} characters or more, the same "
+            "for every role. Make one with `openssl rand -base64 48`, keep it in your secret store, and set "
+            "NEXAFI_HMAC_KEY (or NEXAFI_HOST=127.0.0.1 on a machine of your own)."
+        )
+
     def port(self, name: str) -> int:
         """TCP port of a server or service on this machine."""
         return self.port_base + PORT_OFFSETS[name]
@@ -200,6 +228,13 @@ class Settings(BaseSettings):
     def elasticsearch(self) -> str:
         """Elasticsearch base URL."""
         return self.elasticsearch_url or f"http://{self.host}:{self.port('elasticsearch')}"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _plain(secret: SecretStr) -> str:

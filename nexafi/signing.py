@@ -89,6 +89,9 @@ class SigningKeys:
     def find(self, kid: str) -> ECKey | None:
         """The key with this id."""
         self._reload()
+        if kid not in self._keys:
+            self._checked = 0.0  # another process may have rotated a moment ago, and signed with the new key
+            self._reload()
         return self._keys.get(kid)
 
     def jwks(self) -> dict[str, Any]:
@@ -106,6 +109,8 @@ class SigningKeys:
         if self._path is None:
             keys = [_generate(), *self._keys.values()][:MAX_KEYS]
             self._keys = _by_id(keys)
+        elif self._mtime == 0:
+            raise ValueError("the keys were given in NEXAFI_SIGNING_KEYS: rotate them where they are kept")
         else:
             keys = [_generate(), *self._keys.values()][:MAX_KEYS]
             _write(self._path, keys, exclusive=False)

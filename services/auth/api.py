@@ -5,6 +5,7 @@ The system itself (tenant ``""``) looks credentials up with their hashes; a tena
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any, Final
 
 from fastapi import FastAPI, Header, Query, Request, Response
@@ -36,9 +37,13 @@ def build_api(view: CredentialView, follower: Follower) -> FastAPI:
 
 def _ensure_fresh(follower: Follower) -> None:
     if follower.age_s > MAX_STALENESS_S:
-        raise ProblemError(
-            "service-unavailable", "The credentials are not up to date.", headers={"Retry-After": "1"}
-        )
+        raise _not_up_to_date()
+
+
+def _not_up_to_date() -> ProblemError:
+    return ProblemError(
+        "service-unavailable", "The credentials are not up to date.", headers={"Retry-After": "1"}
+    )
 
 
 class Lookups:
@@ -50,20 +55,28 @@ class Lookups:
 
     async def client(self, request: Request, client_id: str) -> dict[str, Any]:
         """A client by id."""
-        return self._answer(request, self._view.machines.get(client_id), "client")
+        return await self._answer(request, lambda: self._view.machines.get(client_id), "client")
 
     async def key_by_hash(self, request: Request, key_hash: str) -> dict[str, Any]:
         """An API key by the keyed hash of its secret."""
-        return self._answer(request, self._view.by_hash.get(key_hash), "key")
+        return await self._answer(request, lambda: self._view.by_hash.get(key_hash), "key")
 
     async def key_by_id(self, request: Request, key_id: str) -> dict[str, Any]:
         """An API key by id."""
-        return self._answer(request, self._view.machines.get(key_id), "key")
+        return await self._answer(request, lambda: self._view.machines.get(key_id), "key")
 
-    def _answer(self, request: Request, machine: Machine | None, kind: str) -> dict[str, Any]:
+    async def _answer(
+        self, request: Request, find: Callable[[], Machine | None], kind: str
+    ) -> dict[str, Any]:
         if request.scope[SCOPE_KEY].tenant:
             raise ProblemError("not-found")
         _ensure_fresh(self._follower)
+        machine = find()
+        if machine is None:
+            # It may be a moment old: whoever was just told his secret must not be told that it is wrong.
+            if not await self._follower.refresh():
+                raise _not_up_to_date()
+            machine = find()
         if machine is None or machine.kind != kind:
             raise ProblemError("not-found")
         return _secret_view(machine)

@@ -14,17 +14,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import httpx
-import psycopg
 from aiokafka.errors import KafkaError
 
-from events.producer import CommandProducer
-from nexafi.credentials import API_KEY, CLIENT_SECRET, CredentialKeys, visible_prefix
-from nexafi.ids import command_id, partition_for
 from nexafi.settings import Settings
-from schemas.auth.commands import IssueApiKey, RegisterClient
-from schemas.common.base import Command
-from schemas.common.envelope import CommandEnvelope
 from schemas.common.scopes import SCOPES
+from services.auth.issuing import Issuer
 
 TENANT: Final = "demo"
 ACTOR: Final = "system:bootstrap"
@@ -36,43 +30,22 @@ async def ensure_demo(settings: Settings) -> dict[str, Any]:
     path = settings.data_dir / "credentials.json"
     if path.exists():
         return _shown(path, json.loads(path.read_text()))
-    secrets = CredentialKeys.of(settings)
     scopes = sorted(SCOPES)
-    client_cid = command_id(TENANT, ACTOR, "POST", "/v1/clients", "demo-client")
-    key_cid = command_id(TENANT, ACTOR, "POST", "/v1/api-keys", "demo-key")
-    client_secret, api_key = secrets.secret(CLIENT_SECRET, client_cid), secrets.secret(API_KEY, key_cid)
-    producer = CommandProducer(settings, client="bootstrap")
-    await producer.start()
     try:
-        await _send(
-            producer,
-            settings,
-            client_cid,
-            RegisterClient(name="demo", secret_hash=secrets.hash(client_secret), scopes=scopes),
-        )
-        await _send(
-            producer,
-            settings,
-            key_cid,
-            IssueApiKey(
-                name="demo", prefix=visible_prefix(api_key), key_hash=secrets.hash(api_key), scopes=scopes
-            ),
-        )
+        async with Issuer(settings, actor=ACTOR) as issuer:
+            client = await issuer.client(TENANT, "demo", scopes, "demo-client")
+            key = await issuer.api_key(TENANT, "demo", scopes, "demo-key")
     except KafkaError as error:
         raise RuntimeError(f"the demo credentials could not be sent: {error}") from error
-    finally:
-        await producer.stop()
-    client = await _result(settings, client_cid)
-    await _result(settings, key_cid)
     credentials = {
         "tenant": TENANT,
-        "client_id": client["client_id"],
-        "client_secret": client_secret,
-        "api_key": api_key,
+        "client_id": client.id,
+        "client_secret": client.secret,
+        "api_key": key.secret,
         "url": f"http://{settings.host}:{settings.port('gateway')}",
-        "book": await _demo_book(settings, api_key),
+        "book": await _demo_book(settings, key.secret),
     }
-    _write(path.with_name("demo.headers"), f"Authorization: Bearer {api_key}\n")
+    _write(path.with_name("demo.headers"), f"Authorization: Bearer {key.secret}\n")
     _write(path, json.dumps(credentials, indent=2))
     return _shown(path, credentials)
 
@@ -85,9 +58,9 @@ async def _demo_book(settings: Settings, api_key: str) -> dict[str, str]:
     ) as http:
 
         async def post(path: str, key: str, body: dict[str, Any]) -> dict[str, Any]:
-            for _ in range(50):  # the key is a moment old: the gateway may not have heard of it
+            for _ in range(50):  # a role may still be starting
                 answer = await http.post(path, json=body, headers={"idempotency-key": key})
-                if answer.status_code not in (401, 503):
+                if answer.status_code != 503:
                     break
                 await asyncio.sleep(0.2)
             answer.raise_for_status()
@@ -109,33 +82,6 @@ async def _demo_book(settings: Settings, api_key: str) -> dict[str, str]:
             f"/v1/ledgers/{ledger}/transactions", "demo-deposit", {"entries": legs, "description": "deposit"}
         )
     return book
-
-
-async def _send(producer: CommandProducer, settings: Settings, cid: str, command: Command) -> None:
-    envelope = CommandEnvelope(cid, command.TYPE, TENANT, ACTOR)
-    shard = partition_for(cid, settings.shard_count("auth"))
-    await producer.send("auth", shard, envelope, command.model_dump_json().encode())
-
-
-async def _result(settings: Settings, cid: str) -> dict[str, Any]:
-    """Wait for the stored answer; the auth writer must run."""
-    for _ in range(int(WAIT_S / 0.1)):
-        row = await asyncio.to_thread(_read, settings, cid)
-        if row is not None:
-            outcome, result = row
-            if outcome != 0:
-                raise RuntimeError(f"the demo credentials were refused: {result}")
-            return result
-        await asyncio.sleep(0.1)
-    raise TimeoutError(f"no answer from the auth service within {WAIT_S:.0f} s: does its writer run?")
-
-
-def _read(settings: Settings, cid: str) -> tuple[int, dict[str, Any]] | None:
-    with psycopg.connect(settings.database) as conn:
-        row = conn.execute(
-            "SELECT outcome, result FROM auth.command_results WHERE command_id = %s", (cid,)
-        ).fetchone()
-    return None if row is None else (row[0], json.loads(bytes(row[1])))
 
 
 def _write(path: Path, text: str) -> None:

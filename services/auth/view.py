@@ -132,6 +132,8 @@ class Follower:
         self._health = health
         self._shards = shards
         self._fresh_at = float("-inf")
+        self._reading = asyncio.Lock()
+        self._next: asyncio.Task[bool] | None = None
 
     @property
     def age_s(self) -> float:
@@ -153,8 +155,33 @@ class Follower:
             except TimeoutError:
                 continue
 
+    async def refresh(self) -> bool:
+        """Whether everything that was stored before this call is in the view now; not when the store can not be read.
+
+        Who asks while a reading is under way shares the one after it, so that a flood of credentials that never were
+        costs the store one query after another, whatever its size.
+        """
+        task = self._next
+        if task is None:
+            task = self._next = asyncio.create_task(self._after_the_one_under_way(), name="auth-view-refresh")
+        return await asyncio.shield(task)
+
+    async def _after_the_one_under_way(self) -> bool:
+        async with self._reading:
+            self._next = None  # who comes from here on may have been stored behind our snapshot
+            try:
+                await self._read()
+            except (SQLAlchemyError, OSError, TimeoutError) as error:
+                log.warning("auth view can not read the store", error=type(error).__name__)
+                return False
+        return True
+
     async def catch_up(self) -> None:
         """Read everything that is new."""
+        async with self._reading:
+            await self._read()
+
+    async def _read(self) -> None:
         started = asyncio.get_running_loop().time()
         query = text(
             "SELECT position, topic, metadata, state FROM auth.events"
