@@ -25,6 +25,7 @@ _HISTORY = "History"
 SUBCOMMANDS: dict[str, tuple[str, str, str]] = {
     "teststack": ("cli.teststack", _STACK, "Keep real servers for tests running between pytest runs."),
     "audit": ("cli.audit", _HISTORY, "Verify the history, and prove a line of it."),
+    "replay": ("cli.replay", _HISTORY, "What was known at a time, proven."),
     "projections": ("cli.projections", _HISTORY, "Verify, rebuild and switch views."),
     "dead-letters": (
         "cli.dead_letters",

@@ -17,6 +17,7 @@ ROLES: dict[str, str] = {
     **{f"{name}-api": f"services.{name}.app:run_api" for name in SERVICES},
     "payment-saga": "sagas.app:run_saga",
     "saga-router": "sagas.app:run_router",
+    "heads": "events.head_signer:run",
     "projector": "projections.app:run_postgres",
     "search-projector": "projections.app:run_search",
 }
@@ -40,7 +41,9 @@ class Group:
 GROUPS: dict[str, Group] = {
     "gateway": Group(("gateway",), frozenset({"kafka", "valkey"}), 0),
     "ledger": Group(("ledger",), _STORES, 1),
-    "deciders": Group(("payments", "compliance", "ai", "auth", "payment-saga", "saga-router"), _STORES, 1),
+    "deciders": Group(
+        ("payments", "compliance", "ai", "auth", "payment-saga", "saga-router", "heads"), _STORES, 1
+    ),
     "apis": Group(tuple(f"{name}-api" for name in SERVICES), frozenset({"postgres", "elasticsearch"}), 2),
     "projections": Group(("projector", "search-projector"), _STORES | {"elasticsearch"}, 2),
 }

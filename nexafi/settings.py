@@ -101,6 +101,9 @@ class Settings(BaseSettings):
     signing_keys: SecretStr | None = None
     """Private P-256 keys of access tokens as a JWK set, newest first; a file in `data_dir` when not set."""
 
+    head_signing_keys: SecretStr | None = None
+    """Private P-256 keys that sign shard heads, as a JWK set, newest first; a file in `data_dir` when not set."""
+
     # --- risk and compliance
     sanctions_dir: Path | None = None
     """Folder of a sanctions list in OFAC's CSV layout; absent: the copy that comes with the product."""
@@ -134,6 +137,8 @@ class Settings(BaseSettings):
     """How long a writer waits for a batch to fill, in milliseconds."""
     snapshot_every: int = 100_000
     """Events of a shard between two snapshots."""
+    heads_every_s: float = Field(default=10.0, ge=0.1, le=3600)
+    """Seconds between two rounds of signing shard heads: what happened since the last round is not yet vouched for."""
     reply_partitions: int = 4
     """Partitions of `nexafi.replies`; at least as many as gateways."""
     kafka_replication: int = Field(default=1, ge=1, le=16)

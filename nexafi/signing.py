@@ -143,6 +143,11 @@ def _generate() -> ECKey:
     return ECKey.generate_key("P-256", private=True)
 
 
+def new_private_keys() -> str:
+    """A JWK set with one new private key, for a secret store."""
+    return json.dumps({"keys": [_generate().as_dict(private=True)]})
+
+
 def _write(path: Path, keys: list[ECKey], *, exclusive: bool) -> None:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     text = json.dumps({"keys": [key.as_dict(private=True) for key in keys]})
