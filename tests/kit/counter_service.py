@@ -1,10 +1,9 @@
-"""Process of the counter service: ``python -m tests.kit.counter_service <service>``."""
+"""Process of the counter service."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
-import sys
 
 from events.service import run_writer
 from nexafi.role import Health, RoleContext
@@ -19,5 +18,7 @@ async def main(service: str) -> None:
     await run_writer(ctx, CounterDecider(service))
 
 
-if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1]))
+def run(service: str) -> int:
+    """Body of the process."""
+    asyncio.run(main(service))
+    return 0

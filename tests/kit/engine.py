@@ -6,8 +6,6 @@ import asyncio
 import os
 import secrets
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,8 +26,8 @@ from nexafi.settings import Settings
 from schemas.common.base import Command
 from schemas.common.envelope import CommandEnvelope, EventEnvelope
 from schemas.common.outcomes import CommandResult
-
-ROOT = Path(__file__).parents[2]
+from tests.kit.counter_service import run
+from tests.kit.processes import Process
 
 
 class Engine:
@@ -40,7 +38,7 @@ class Engine:
         self.service = service
         self.producer = CommandProducer(settings)
         self.replies = ReplyListener(settings)
-        self._processes: list[subprocess.Popen[bytes]] = []
+        self._processes: list[Process] = []
 
     @classmethod
     async def create(cls, stack: Settings, database_url: str, *, shards: int = 2, **overrides: Any) -> Engine:
@@ -73,9 +71,7 @@ class Engine:
 
     # ------------------------------------------------------------------ processes
 
-    def spawn(
-        self, instance: str = "one", *, failpoint: str = "", log: Path | None = None
-    ) -> subprocess.Popen[bytes]:
+    def spawn(self, instance: str = "one", *, failpoint: str = "", log: Path | None = None) -> Process:
         """Start a writer process of this service."""
         env = dict(os.environ)
         env |= {
@@ -86,16 +82,7 @@ class Engine:
             "NEXAFI_SNAPSHOT_EVERY": str(self.settings.snapshot_every),
             "NEXAFI_FAILPOINT": failpoint,
         }
-        out = log.open("ab") if log is not None else None
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tests.kit.counter_service", self.service],
-            cwd=ROOT,
-            env=env,
-            stdout=out,
-            stderr=out,
-        )
-        if out is not None:
-            out.close()
+        process = Process(run, self.service, env=env, log=log)
         self._processes.append(process)
         return process
 
@@ -245,7 +232,7 @@ def assert_no_gaps(engine: Engine) -> None:
 
 
 @contextmanager
-def paused(process: subprocess.Popen[bytes]) -> Iterator[None]:
+def paused(process: Process) -> Iterator[None]:
     """Stop a process (SIGSTOP) for the duration of the block."""
     process.send_signal(signal.SIGSTOP)
     try:
