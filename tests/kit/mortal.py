@@ -113,7 +113,9 @@ class Mortal:
     def ready(self, name: str) -> bool:
         """Whether all roles of a process work."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.health_port(name)}/readyz", timeout=5) as answer:
+            with urllib.request.urlopen(
+                f"http://127.0.0.1:{self.health_port(name)}/readyz", timeout=5
+            ) as answer:
                 return bool(answer.status == 200)
         except (urllib.error.URLError, OSError):
             return False

@@ -16,5 +16,6 @@ for _late in (
     "cli.runner",
     "uvloop",
     "tests.kit.counter_service",
+    "tests.kit.mortal",
 ):
     importlib.import_module(_late)

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from nexafi.settings import Settings
-from tests.kit.book import Book
+from tests.kit.patient_book import Book
 from tests.kit.mortal import Mortal, mortal_platform
 
 
