@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from nexafi.settings import Settings
-from tests.kit.patient_book import Book
 from tests.kit.mortal import Mortal, mortal_platform
+from tests.kit.patient_book import Book
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ import orjson
 import psycopg
 import pytest
 
-from tests.kit.patient_book import Book, assert_conserved_at_every_position, assert_stores_verify, full_read
 from tests.kit.mortal import shown
+from tests.kit.patient_book import Book, assert_conserved_at_every_position, assert_stores_verify, full_read
 from tests.kit.soak import Figure, Printed, figures
 
 pytestmark = pytest.mark.kill
