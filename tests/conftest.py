@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from nexafi.settings import Settings
+from tests.kit.platform import Platform, platforms
 from tests.kit.soak import Printed
 
 
@@ -48,6 +49,12 @@ def stack() -> Iterator[Settings]:
         finally:
             own.stop()
             testing.remove(own)
+
+
+@pytest.fixture(scope="session")
+def platform() -> Iterator[Platform]:
+    """Servers and every role as processes, shared by all tests of a run: make tenants of your own, kill nothing."""
+    yield from platforms()
 
 
 @pytest.fixture
