@@ -27,6 +27,7 @@ log = logging.getLogger("nexafi.runner")
 #: How long roles may take to drain; whoever ends the process must wait longer (20 s here, 30 s in Kubernetes).
 DRAIN_S = 15.0
 _CANCEL_S = 3.0
+_HEALTH_S = 1.0
 #: Roles that never open the database; they may not even reach it.
 WITHOUT_DATABASE: Final = frozenset({"gateway", "saga-router"})
 
@@ -78,15 +79,23 @@ async def run_roles(
     for name in roles:
         ctx.health.expect(f"role {name}")
     tasks = [asyncio.create_task(_role(ctx, name, role), name=name) for name, role in roles.items()]
+    told = asyncio.Event()  # health is answered until everything else has ended: "draining" must be seen
+    answering: list[asyncio.Task[None]] = []
     if health_port is not None:
-        tasks.append(asyncio.create_task(_health(ctx, health_port, health_host), name="health"))
+        at_once = settings.model_copy(update={"drain_delay_s": 0.0})
+        last = RoleContext(settings=at_once, stop=told, health=ctx.health)
+        answering.append(asyncio.create_task(_health(last, health_port, health_host), name="health"))
     stopping = asyncio.create_task(ctx.stop.wait(), name="stop")
-    await asyncio.wait({stopping, *tasks}, return_when=asyncio.FIRST_COMPLETED)
-    crashed = [task.get_name() for task in tasks if task.done() and not ctx.stop.is_set()]
+    await asyncio.wait({stopping, *tasks, *answering}, return_when=asyncio.FIRST_COMPLETED)
+    crashed = [t.get_name() for t in (*tasks, *answering) if t.done() and not ctx.stop.is_set()]
     for name in crashed:
         log.error("%s ended without being told to; the process ends", name)
     ctx.stop.set()
     late = await _drain(tasks, drain_s)
+    told.set()
+    if answering:
+        late += await _drain(answering, _HEALTH_S)
+    tasks += answering
     for name in late:
         log.error("%s did not drain within %.0f s and was cancelled", name, drain_s)
     failed = [task.get_name() for task in tasks if not task.cancelled() and task.exception() is not None]

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import orjson
+import structlog
 
 from events.chain import encode_row, leaf_hash, link, merkle_root
 from events.codec import Unit, id_to_bytes
@@ -19,6 +20,7 @@ from events.store.append import ACCEPTED, REJECTED, ClaimRow, DeadLetter, ShardA
 from events.store.heads import Head
 from schemas.common.outcomes import CommandIssued, CommandRefused
 
+log = structlog.get_logger(__name__)
 S = TypeVar("S")
 
 
@@ -166,6 +168,17 @@ class ShardBatch(Generic[S]):
     def set_aside(self, letter: DeadLetter, unit: Unit | None) -> None:
         """Move past a record that can not be processed; whoever waits for it hears that it failed."""
         self.dead_letters.append(letter)
+        named = dict(orjson.loads(letter.headers))
+        log.error(
+            "record set aside",
+            topic=letter.topic,
+            shard=letter.partition,
+            offset=letter.offset,
+            item=letter.item,
+            error=letter.error,  # its class; what it says may quote what was sent, and lies with the dead letter
+            command_id=letter.command_id,
+            correlation_id=named.get("ce_correlationid") or letter.command_id,
+        )
         if unit is not None and unit.envelope.reply_to.startswith("gw:"):
             reply = self._reply_body(
                 unit, Answer(unit.request_hash, REJECTED, self.runtime.position - 1, {}), False

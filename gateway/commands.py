@@ -88,7 +88,12 @@ class Desk:
             async with asyncio.timeout(SEND_TIMEOUT_S):
                 await self._producer.send(service, shard, envelope, data)
         except (KafkaError, TimeoutError, OSError) as error:
-            log.warning("command not sent", error=type(error).__name__, target=f"{service}/{shard}")
+            log.warning(
+                "command not sent",
+                error=type(error).__name__,
+                target=f"{service}/{shard}",
+                correlation_id=envelope.correlation_id or envelope.id,
+            )
             self._log_down_until = (
                 time.monotonic() + 0.5
             )  # one in half a second tries; the others hear at once

@@ -311,6 +311,8 @@ async def serve(
 ) -> None:
     """Serve ``app`` on ``port`` until ``ctx.stop`` is set, then drain for at most ``limits.drain_s``.
 
+    Readiness goes first: after ``stop`` new connections are still taken for ``settings.drain_delay_s``, the time
+    that a load balancer needs to see that this process is not ready any more.
     ``name`` is the condition in ``ctx.health``. Requests under ``/internal`` must be signed.
     """
     limits = limits or Limits(max_body_bytes=ctx.settings.max_body_bytes)
@@ -347,6 +349,7 @@ async def serve(
         await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if not running.done():
             ctx.health.bad(condition, "draining")
+            await asyncio.wait({running}, timeout=ctx.settings.drain_delay_s)
             server.should_exit = True
         await running
     finally:

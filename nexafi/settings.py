@@ -158,6 +158,10 @@ class Settings(BaseSettings):
     max_event_streams_per_tenant: int = 64
     """Most open event streams of one tenant at one gateway."""
 
+    drain_delay_s: float = Field(default=0.0, ge=0, le=5)
+    """Seconds that a process which was told to stop still takes connections, already not ready: as long as the load
+    balancer in front of it takes to notice."""
+
     # --- telemetry
     otlp_endpoint: str | None = None
     """OpenTelemetry collector (OTLP over HTTP); absent: nothing is exported."""

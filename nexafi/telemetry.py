@@ -6,10 +6,15 @@ record; work done for many records at once is a span of its own, linked with eac
 
 Metrics: instruments of OpenTelemetry, read by ``/metrics`` (Prometheus text) and pushed by OTLP when
 ``NEXAFI_OTLP_ENDPOINT`` is set. The instruments that several rooms feed are named here once.
+
+The variables of the OpenTelemetry specification work as well: ``OTEL_EXPORTER_OTLP_ENDPOINT`` where ours is absent,
+``OTEL_TRACES_SAMPLER`` with ``OTEL_TRACES_SAMPLER_ARG``, ``OTEL_SDK_DISABLED``, ``OTEL_METRIC_EXPORT_INTERVAL`` (ms),
+and those that the SDK reads by itself (``OTEL_BSP_*``, ``OTEL_EXPORTER_OTLP_HEADERS``, ``OTEL_RESOURCE_ATTRIBUTES``).
 """
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import threading
@@ -99,7 +104,9 @@ def configure(settings: Settings, service: str, *, processors: Sequence[SpanProc
     resource = Resource.create(
         {"service.name": f"nexafi-{service}", "service.instance.id": settings.instance}
     )
-    endpoint = settings.otlp_endpoint.rstrip("/") if settings.otlp_endpoint else None
+    endpoint = (settings.otlp_endpoint or os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "")).rstrip("/")
+    if os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
+        endpoint = ""
     if not endpoint and not processors:
         _tracing.tracer = None
         return
@@ -115,7 +122,17 @@ def configure(settings: Settings, service: str, *, processors: Sequence[SpanProc
     for processor in processors:
         provider.add_span_processor(processor)
     _tracing.tracer = provider.get_tracer("nexafi")
-    _tracing.ratio = settings.trace_ratio
+    _tracing.ratio = _ratio(settings)
+
+
+def _ratio(settings: Settings) -> float:
+    """Share of traces to keep where the caller has not decided: the specification's sampler, else our setting."""
+    sampler = os.environ.get("OTEL_TRACES_SAMPLER", "").removeprefix("parentbased_")
+    if sampler in {"always_on", "always_off"}:
+        return float(sampler == "always_on")
+    if sampler == "traceidratio":
+        return float(os.environ.get("OTEL_TRACES_SAMPLER_ARG", "1"))
+    return settings.trace_ratio
 
 
 # --- traces
@@ -227,7 +244,8 @@ def _push(exporter: MetricExporter, resource: Resource) -> None:
 
     def run() -> None:
         wait = threading.Event()
-        while not wait.wait(PUSH_EVERY_S):
+        every_s = float(os.environ.get("OTEL_METRIC_EXPORT_INTERVAL", PUSH_EVERY_S * 1000)) / 1000
+        while not wait.wait(every_s):
             data = _reader.get_metrics_data()
             if data is not None:
                 named = [replace(metrics, resource=resource) for metrics in data.resource_metrics]
