@@ -94,6 +94,9 @@ def create_statements(service: str) -> list[str]:
             retried_at timestamptz,
             UNIQUE (topic, partition, record_offset, item)
         )""",
+        # Since 0.1: a letter that is not to be sent again says so.
+        f"""ALTER TABLE "{s}".dead_letters ADD COLUMN IF NOT EXISTS discarded_at timestamptz,
+            ADD COLUMN IF NOT EXISTS discarded_why text""",
         f'CREATE INDEX IF NOT EXISTS dead_letters_command_idx ON "{s}".dead_letters (command_id)',
         f"""CREATE TABLE IF NOT EXISTS "{s}".snapshots (
             shard smallint NOT NULL,
