@@ -1,7 +1,9 @@
-"""``./dev bench``: measure a running installation, then check that no money was lost and history still verifies.
+"""``./dev bench``: measure, then prove that nothing was lost on the way.
 
-Needs ``./dev up``. Everything, the client included, runs on this machine, so figures are only worth something beside
-the limits that were measured in the same run.
+Without options everything is measured on installations of its own, made empty for the run and removed
+afterwards: first the engine alone (servers and one role at a time), then everything that ``./dev up`` starts, over
+HTTP. The client runs on the same machine, and its share of the processor is printed. docs/concepts/benchmarks.md says
+how each figure is made.
 """
 
 from __future__ import annotations
@@ -9,127 +11,122 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import subprocess
 import sys
-import time
-from pathlib import Path
-from typing import Any
+from collections.abc import Coroutine, Set
+from contextlib import nullcontext
+from typing import Any, TypeVar
 
-import httpx
+import uvloop
 from rich.console import Console
-from rich.table import Table
 
-from benchmarks import limits
-from benchmarks.edge import Bench
-from cli.stack.paths import Layout
-from nexafi.settings import Settings
+from benchmarks import engine, installation, machine, profiler, report, topic
+from benchmarks.rows import EDGE, ENGINE, FULL, GROUPS, QUICK, Outcome, Sizes
+from benchmarks.traffic import Traffic
 
-#: Work -> (unit, what the project wants to reach).
-TARGETS: dict[str, tuple[str, float | None]] = {
-    "single transfers, 128 clients": ("/s", 3_000),
-    "single transfers, 128 clients, p99": ("ms", 100),
-    "one client, p50": ("ms", 8),
-    "hot account / 1,000 accounts": ("ratio", 0.95),
-    "bulks of 1,000 over HTTP": ("transfers/s", 30_000),
-    "payment saga, end to end": ("/s", 300),
-    "payment saga at 150/s, p99": ("ms", 1_500),
-    "verify and replay": ("events/s", 100_000),
-    "limit: COPY of event rows": ("rows/s", None),
-    "limit: Kafka produce": ("records/s", None),
-    "limit: empty FastAPI route": ("/s", None),
-}
-
-
-async def measure(bench: Bench, settings: Settings, seconds: float) -> dict[str, float]:
-    """All figures, by the names of :data:`TARGETS`."""
-    figures: dict[str, float] = {
-        "limit: COPY of event rows": await asyncio.to_thread(limits.copy_rows, settings),
-        "limit: Kafka produce": await limits.produce(settings),
-        "limit: empty FastAPI route": await limits.empty_route(settings.port_base + 950),
-    }
-    await bench.prepare(1_000)
-    figures["one client, p50"] = (await bench.singles(1, seconds / 2, name="one"))["p50_ms"]
-    cold = await bench.singles(128, seconds, name="cold")
-    hot = await bench.singles(128, seconds, hot=True, name="hot")
-    figures["single transfers, 128 clients"] = cold["per_s"]
-    figures["single transfers, 128 clients, p99"] = cold["p99_ms"]
-    figures["hot account / 1,000 accounts"] = hot["per_s"] / cold["per_s"]
-    figures["bulks of 1,000 over HTTP"] = (await bench.bulks(80, 1_000, 8))["transfers_per_s"]
-    paid = await bench.payments(400, seconds)
-    figures["payment saga, end to end"] = paid["per_s"]
-    figures["payment saga at 150/s, p99"] = (await bench.payments(150, seconds))["p99_ms"]
-    return figures
-
-
-def conserved(bench: Bench) -> bool:
-    """Debits equal credits in the ledger that was loaded, and every answered transfer is in it."""
-    headers = {"authorization": f"Bearer {bench.token}"}
-    deadline = time.monotonic() + 120
-    while True:
-        answer = httpx.get(
-            f"{bench.url}/v1/ledgers/{bench.ledger}/trial-balance", headers=headers, timeout=30
-        )
-        euro = answer.json()["currencies"][0]
-        if euro["entries"] >= 2 * bench.posted or time.monotonic() > deadline:
-            break
-        time.sleep(1)
-    balanced: bool = euro["posted_debit"] == euro["posted_credit"] and euro["entries"] >= 2 * bench.posted
-    return balanced
-
-
-def verified() -> tuple[bool, float]:
-    """Whether every store verifies, and the events a second at which the ledger's did."""
-    begun = time.perf_counter()
-    command = [sys.executable, "-m", "cli", "audit", "verify", "--json"]
-    ledger = subprocess.run([*command, "--service", "ledger"], capture_output=True, text=True, check=False)
-    took = time.perf_counter() - begun
-    events = sum(json.loads(line)["events"] for line in ledger.stdout.splitlines())
-    whole = subprocess.run(command, capture_output=True, text=True, check=False)
-    return whole.returncode == 0, events / took
+T = TypeVar("T")
+#: What a profile of a row looks at; the others are servers or wait.
+PROFILED = ("singles", "bulk", "saga", "topic")
 
 
 def main() -> int:
-    """Measure, check, print, and write ``benchmarks/results/<time>.json``. Exit 1 when a check fails."""
-    parser = argparse.ArgumentParser(prog="./dev bench", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=8.0, help="Length of each load.")
+    """Exit 1 when a check fails, 2 when nothing could be measured."""
+    options = _options()
+    errors = Console(stderr=True, highlight=False)
+    groups = set(options.only or GROUPS)
+    sizes = QUICK if options.quick else FULL
+    kept = profiler.Profiler(report.RESULTS / f"profile-{options.row}") if options.what == "profile" else None
+    if kept is not None:
+        groups, sizes = {options.row}, QUICK
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    measured, where, host = measure(groups, sizes, options, errors, kept)
+    report.complete(measured)
+    data = report.record(measured, host, sizes, where)
+    path = report.write(data)
+    if options.json:
+        print(json.dumps(data, indent=2))
+    else:
+        report.show(console, data)
+        console.print(f"\n{path}", soft_wrap=True)
+    if kept is not None:
+        for name, shares in kept.stop().items():
+            print(profiler.table(name, shares))
+        print(f"Collapsed stacks for flame graphs: {kept.folder}")
+    return 1 if measured.problems else 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="./dev bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", nargs="?", choices=("profile",), help="Profile one row instead of measuring.")
+    parser.add_argument("row", nargs="?", choices=PROFILED, help="The row to profile.")
+    parser.add_argument("--only", type=_groups, metavar="ROWS", help=f"Of {', '.join(GROUPS)}; with commas.")
+    parser.add_argument("--quick", action="store_true", help="A tenth of everything: minutes become seconds.")
+    parser.add_argument("--json", action="store_true", help="Print JSON instead of the table.")
+    parser.add_argument("--keep", action="store_true", help="Leave the data of its own installations.")
+    parser.add_argument(
+        "--running", action="store_true", help="HTTP rows on the installation that runs (its load counts)."
+    )
     options = parser.parse_args()
-    console = Console(highlight=False)
-    data_dir = Layout.here().root
-    if not (data_dir / "credentials.json").exists():
-        console.print("Nothing to measure: start the platform with ./dev up first.")
-        return 2
-    settings, bench = Settings(data_dir=data_dir), Bench(data_dir)
-    try:
-        figures = asyncio.run(measure(bench, settings, options.seconds))
-    except (OSError, httpx.HTTPError) as error:
-        console.print(f"The platform does not answer ({error}): is ./dev up running?")
-        return 2
-    balanced = conserved(bench)
-    sound, figures["verify and replay"] = verified()
-    table = Table("work", "measured", "unit", "wanted", "of COPY", box=None)
-    copy = figures["limit: COPY of event rows"]
-    for name, (unit, wanted) in TARGETS.items():
-        value = figures[name]
-        share = f"{value / copy:.3f}" if unit.endswith("/s") else ""
-        table.add_row(
-            name,
-            f"{value:,.2f}" if value < 100 else f"{value:,.0f}",
-            unit,
-            f"{wanted:,}" if wanted else "",
-            share,
-        )
-    console.print(table)
-    console.print(f"money conserved: {balanced}; every store verifies: {sound}")
-    results = Path(__file__).parent / "results"
-    results.mkdir(exist_ok=True)
-    record: dict[str, Any] = {
-        "time": time.time(),
-        "figures": figures,
-        "conserved": balanced,
-        "verified": sound,
-    }
-    (results / f"{int(time.time())}.json").write_text(json.dumps(record, indent=2) + "\n")
-    return 0 if balanced and sound else 1
+    if options.what == "profile" and options.row is None:
+        parser.error(f"profile which row? {', '.join(PROFILED)}")
+    return options
+
+
+def _groups(text: str) -> list[str]:
+    wanted = [part.strip() for part in text.split(",") if part.strip()]
+    if unknown := set(wanted) - set(GROUPS):
+        raise argparse.ArgumentTypeError(f"no such row: {', '.join(sorted(unknown))}")
+    return wanted
+
+
+def measure(
+    groups: Set[str],
+    sizes: Sizes,
+    options: argparse.Namespace,
+    console: Console,
+    kept: profiler.Profiler | None,
+) -> tuple[Outcome, list[str], dict[str, Any]]:
+    """The outcome, the installations in words, and the machine."""
+    found, where, host = Outcome(), list[str](), dict[str, Any]()
+
+    def say(text: str) -> None:
+        console.print(text, style="dim")
+
+    def begin(here: installation.Installation) -> None:
+        where.append(here.words)
+        console.print(f"Measuring {here.words}", soft_wrap=True)
+        if not host:
+            host.update(machine.describe(here.settings, here.layout.root))
+
+    limited = "limits" not in groups
+    if groups & ENGINE or groups == {"limits"}:
+        with installation.own(groups=False, keep=options.keep) as here:
+            begin(here)
+            if not limited:
+                topic.migrate(here)
+                found.add(_run(engine.measure_limits(here)))
+                limited = True
+            if groups & ENGINE:
+                found.add(_run(engine.measure(here, groups, sizes, say, kept)))
+    if groups & EDGE:
+        running = installation.running() if options.running else None
+        if options.running and running is None:
+            raise SystemExit("Nothing runs: start the platform with ./dev up, or leave --running out.")
+        with nullcontext(running) if running else installation.own(groups=True, keep=options.keep) as here:
+            begin(here)
+            if not limited:
+                found.add(_run(engine.measure_limits(here)))
+            part = _run(Traffic(here, sizes, say, kept).measure(groups & EDGE))
+            part.facts["checks"] = found.facts.get("checks", {}) | part.facts["checks"]
+            found.add(part)
+    return found, where, host
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    """On uvloop, as the roles do: a slower client would take more of the two cores."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(work)
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ _HELP = """\
   test [unit|PATHS|OPTIONS]  lint, types and all tests; `unit` takes seconds; anything else goes to pytest
   test soak [PATHS|OPTIONS]  every promise at its full figure (hours); docs/soak keeps what was printed
   lint                       ruff, mypy and the import contracts; lint --fix mends what it can
-  bench                      measure (benchmarks/)
+  bench [--quick] [profile]  measure on installations of its own, then check that nothing was lost
   schemas                    regenerate every committed contract
   lock                       resolve requirements.lock anew
   sync                       make or renew .venv, and nothing else
