@@ -119,7 +119,7 @@ def gather(
         facts.lost = store.missing(transactions)
         facts.sums = store.sums()
         if projection:
-            wait_for_view(store, "ledger", live=True)
+            wait_for_view(store, "ledger")
             facts.projected = store.balances()
     finally:
         store.close()
@@ -128,11 +128,11 @@ def gather(
     return facts
 
 
-def wait_for_view(store: Store, view: str, *, live: bool, timeout_s: float = _VIEW_TIMEOUT_S) -> None:
+def wait_for_view(store: Store, view: str, *, timeout_s: float = _VIEW_TIMEOUT_S) -> None:
     """Wait until a view has taken in all that the store has; whoever compares finds it behind otherwise."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
-        marks = store.marks(view, live=live)
+        marks = store.marks(view)
         if all(marks.get(s, 0) >= position for s, (_, position, _) in store.heads().items()):
             return
         time.sleep(0.2)

@@ -94,12 +94,12 @@ async def measure(
 
 async def _views(installation: Installation, found: Outcome, sizes: Sizes, say: Say) -> None:
     say("views: the projector alone, from the first event")
-    caught = await views.catch_up(installation, "projector", "ledger", live=True, window_s=sizes.window_s)
+    caught = await views.catch_up(installation, "projector", "ledger", window_s=sizes.window_s)
     found.figures["views"] = caught.per_s
     found.facts["views"] = caught.facts | {"complete": caught.complete, "seconds": round(caught.seconds, 2)}
     say("views: the search mirror")
     mirrored = await views.catch_up(
-        installation, "search-projector", views.SEARCH_VIEW, live=False, window_s=sizes.window_s / 2
+        installation, "search-projector", views.SEARCH_VIEW, window_s=sizes.window_s / 2
     )
     found.figures["search"] = mirrored.per_s
     found.facts["search"] = mirrored.facts | {"complete": mirrored.complete}

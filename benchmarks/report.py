@@ -84,14 +84,24 @@ def _show_cpu(console: Console, facts: dict[str, Any]) -> None:
     for name in ("topic", "views", "search"):
         if "cpu" in facts.get(name, {}):
             shares[name] = facts[name]["cpu"]
-    if not shares:
-        return
-    console.print("\nProcessor, per cent of one core:")
+    each = dict(facts.get("cpu each", {}))
+    if "cpu each" in facts.get("topic", {}):
+        each["topic"] = facts["topic"]["cpu each"]
+    for title, found in (
+        ("Processor, per cent of one core", shares),
+        ("Processor, microseconds for each command", each),
+    ):
+        if found:
+            console.print(f"\n{title}:")
+            console.print(_by_process(found))
+
+
+def _by_process(shares: dict[str, dict[str, float]]) -> Table:
     names = list(dict.fromkeys(name for found in shares.values() for name in found))
     table = Table("load", *names, box=None)
     for load, found in shares.items():
         table.add_row(load, *(f"{found[n]:.0f}" if n in found else "" for n in names))
-    console.print(table)
+    return table
 
 
 def number(value: float) -> str:

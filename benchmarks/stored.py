@@ -77,11 +77,10 @@ class Store:
         rows = self._connection.execute("SELECT account_id::text, balance FROM views.accounts").fetchall()
         return {account: int(balance) for account, balance in rows}
 
-    def marks(self, view: str, *, live: bool = True, service: str = "ledger") -> dict[int, int]:
-        """Shard -> position that a view (or with ``live=False`` a search index) has taken in."""
-        table = "views.live_marks" if live else "views.marks"
+    def marks(self, view: str, *, service: str = "ledger") -> dict[int, int]:
+        """Shard -> position that the live version of a view or search index has taken in."""
         rows = self._connection.execute(
-            f"SELECT shard, position FROM {table} WHERE view = %s AND service = %s",
+            "SELECT shard, position FROM views.live_marks WHERE view = %s AND service = %s",
             (view, service),
         ).fetchall()
         return dict(rows)

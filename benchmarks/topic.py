@@ -127,6 +127,7 @@ async def _watch(
     }
     run.facts |= {
         "cpu": cpu.shares(),
+        "cpu each": cpu.each_us(run.commands),
         "seconds": round(ended - begun, 2),
         "published": ends,
         "committed": events,

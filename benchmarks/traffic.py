@@ -82,9 +82,10 @@ class Traffic:
 
     async def _singles(self) -> None:
         await self.edge.singles(CLIENTS, 1.0)  # connections, caches and lazily loaded code are warm
+        done = len(self.edge.acknowledged.bodies)
         cpu = self._watch("gateway", "ledger")
         hot, cold, seen = await self.edge.hot_and_cold(CLIENTS, self.sizes.seconds, self.sizes.slices)
-        self._note("singles", cpu)
+        self._note("singles", cpu, len(self.edge.acknowledged.bodies) - done)
         self.found.figures |= {
             "singles": sum(cold) / len(cold),
             "singles-p50": seen.p50_ms,
@@ -100,7 +101,7 @@ class Traffic:
         await self.edge.bulks(4, BULK_SIZE, BULK_CLIENTS)
         cpu = self._watch("gateway", "ledger")
         self.found.figures["bulk"] = await self.edge.bulks(self.sizes.bulks, BULK_SIZE, BULK_CLIENTS)
-        self._note("bulk", cpu)
+        self._note("bulk", cpu, self.sizes.bulks * BULK_SIZE)
 
     async def _open_loop(self) -> None:
         table = self.found.facts["open loop"] = []
@@ -115,7 +116,7 @@ class Traffic:
 
     async def _lag(self) -> None:
         store = Store(self.installation.settings)
-        names = {"ledger": True, views.SEARCH_VIEW: False}
+        names = ("ledger", views.SEARCH_VIEW)
         before = {shard: position for shard, (_, position, _) in store.heads().items()}
         cpu = self._watch()
         with views.LagSampler(self.installation.settings, names) as sampler:
@@ -135,7 +136,7 @@ class Traffic:
         self.found.facts["lag"] = facts
 
     async def _saga(self) -> None:
-        rate_count = int(self.sizes.payments)
+        rate_count = self.sizes.payments
         if len(self.edge.accounts) < PAYMENT_ACCOUNTS:
             await self.edge.prepare(PAYMENT_ACCOUNTS)
         names, entries = await asyncio.to_thread(clean_names, rate_count * 4 + 2_000, 7)
@@ -143,7 +144,7 @@ class Traffic:
         warm = await payments.at_once(50)
         cpu = self._watch("deciders", "gateway", "ledger", "projections")
         run = await payments.at_once(rate_count)
-        self._note("saga", cpu)
+        self._note("saga", cpu, rate_count)
         rate = run.per_s()
         self.found.figures["saga"] = rate
         await asyncio.sleep(1)
@@ -174,8 +175,11 @@ class Traffic:
             self.profiler.start({name: pids[name] for name in profiled})
         return Cpu(pids)
 
-    def _note(self, name: str, cpu: Cpu) -> None:
+    def _note(self, name: str, cpu: Cpu, count: int = 0) -> None:
+        """Keep the processor's shares of a load, and with ``count`` its microseconds for each of so many commands."""
         self.found.facts["cpu"][name] = cpu.shares()
+        if count:
+            self.found.facts.setdefault("cpu each", {})[name] = cpu.each_us(count)
 
     def _judge_load(self, name: str, load: OpenLoop) -> None:
         if load.errors:
@@ -186,9 +190,9 @@ class Traffic:
     async def _quiet(self, store: Store) -> None:
         """Let the projections take in what the load before left them, so that loads do not pay for each other."""
         deadline = time.monotonic() + _QUIET_TIMEOUT_S
-        for view, live in (("ledger", True), (views.SEARCH_VIEW, False)):
+        for view in ("ledger", views.SEARCH_VIEW):
             left = max(0.0, deadline - time.monotonic())
-            await asyncio.to_thread(checks.wait_for_view, store, view, live=live, timeout_s=left)
+            await asyncio.to_thread(checks.wait_for_view, store, view, timeout_s=left)
 
     async def _check(self, before: int) -> None:
         self.say("checks: sums, every acknowledged transfer, replay, projection, verification")

@@ -15,9 +15,10 @@ from benchmarks.cpu import Cpu
 from benchmarks.installation import Installation
 from benchmarks.stats import Latencies
 from benchmarks.stored import Store
+from projections.search.documents import ENTRIES
 
-#: View name in ``views.marks`` of the index over transactions.
-SEARCH_VIEW: Final = "search-transactions"
+#: The index over entries: two documents for each transfer.
+SEARCH_VIEW: Final = ENTRIES.view
 _POLL_S: Final = 0.1
 _SAMPLE_S: Final = 0.01
 
@@ -37,9 +38,7 @@ class CatchUp:
         return self.events / self.seconds
 
 
-async def catch_up(
-    installation: Installation, role: str, view: str, *, live: bool, window_s: float
-) -> CatchUp:
+async def catch_up(installation: Installation, role: str, view: str, *, window_s: float) -> CatchUp:
     """Start ``role`` alone and watch the marks of ``view`` until it has everything or ``window_s`` are over."""
     store = Store(installation.settings)
     try:
@@ -50,7 +49,7 @@ async def catch_up(
         started = time.perf_counter()
         while seen < target:
             now = time.perf_counter()
-            done = sum((await asyncio.to_thread(store.marks, view, live=live)).values())
+            done = sum((await asyncio.to_thread(store.marks, view)).values())
             if done and not begun:
                 first, begun, cpu = done, now, Cpu(installation.pids())
             if done > seen:
@@ -72,7 +71,7 @@ async def catch_up(
 class LagSampler:
     """Notes every few milliseconds how far marks have come, so that afterwards each event's lag can be told."""
 
-    def __init__(self, settings: Any, views: dict[str, bool]) -> None:
+    def __init__(self, settings: Any, views: Sequence[str]) -> None:
         self._settings = settings
         self._views = views
         self._stop = threading.Event()
@@ -92,8 +91,8 @@ class LagSampler:
         store = Store(self._settings)
         try:
             while not self._stop.wait(_SAMPLE_S):
-                for view, live in self._views.items():
-                    marks = store.marks(view, live=live)
+                for view in self._views:
+                    marks = store.marks(view)
                     now = time.time()
                     for shard, position in marks.items():
                         positions, times = self.seen[view, shard]
