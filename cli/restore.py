@@ -40,6 +40,12 @@ def restore(
     check: Annotated[
         bool, typer.Option("--check", help="Only check seal and digests; change nothing.")
     ] = False,
+    accept_loss: Annotated[
+        bool,
+        typer.Option(
+            "--accept-loss", help="Go on where an events topic breaks off; the report says what is gone."
+        ),
+    ] = False,
     report: Annotated[Path | None, typer.Option(help="Write what was done and lost as JSON.")] = None,
 ) -> None:
     """Restore all event stores, roll them forward from Kafka, verify everything, then let roles start.
@@ -51,7 +57,7 @@ def restore(
 
     console = Console(highlight=False, soft_wrap=True)
     try:
-        done = run(Settings(), source, force=force, check=check, say=console.print)
+        done = run(Settings(), source, force=force, check=check, accept_loss=accept_loss, say=console.print)
     except BackupError as error:
         console.print(f"[bold red]not restored:[/] {error}")
         raise typer.Exit(Exit.REFUSED) from None
@@ -69,6 +75,7 @@ def run(
     *,
     force: bool = False,
     check: bool = False,
+    accept_loss: bool = False,
     say: Say = lambda _text: None,
 ) -> RestoreReport | None:
     """The whole restore; ``None`` after a mere check. :class:`BackupError` when it is refused or fails."""
@@ -96,7 +103,7 @@ def run(
     made = asyncio.run(ensure_topics(settings, services))
     if made:
         say(f"topics made anew, because Kafka did not have them: {', '.join(sorted(made))}")
-    report = asyncio.run(_bring_back(settings, manifest, say))
+    report = asyncio.run(_bring_back(settings, manifest, accept_loss, say))
     report.seconds |= {"checked": round(checked_s, 2), "loaded": round(loaded_s, 2)}
     return report
 
@@ -119,7 +126,7 @@ def _clear_the_way(settings: Settings, manifest: Manifest, force: bool, say: Say
             say(f"ended {ended} connections to the database")
 
 
-async def _bring_back(settings: Settings, manifest: Manifest, say: Say) -> RestoreReport:
+async def _bring_back(settings: Settings, manifest: Manifest, accept_loss: bool, say: Say) -> RestoreReport:
     from cli.deciders import working_decider_of
     from events.backup.restoring import Restore
     from projections.migrations import migrate as migrate_views
@@ -127,7 +134,7 @@ async def _bring_back(settings: Settings, manifest: Manifest, say: Say) -> Resto
     deciders = {
         s.service: await asyncio.to_thread(working_decider_of, s.service, settings) for s in manifest.stores
     }
-    async with Restore(settings, manifest, deciders, say) as work:
+    async with Restore(settings, manifest, deciders, say, accept_loss=accept_loss) as work:
         await work.roll_forward()
         await work.verify()
         say(

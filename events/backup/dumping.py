@@ -52,6 +52,8 @@ TABLES: Final = (
     "snapshots",
     "relay_marks",
 )
+#: Tables that grow with every command: copied first, and worth a line of progress.
+_LONG: Final = frozenset({"events", "command_results"})
 #: zstandard's quickest useful level: the disk and PostgreSQL are slower than it is.
 _LEVEL: Final = 1
 _BLOCK: Final = 1 << 18
@@ -87,7 +89,7 @@ def take_backup(
         snapshot, made_at = _one(conn, "SELECT pg_export_snapshot(), clock_timestamp()")
         stores = [_describe(conn, service) for service in services]
         jobs = [(s.service, table) for s in stores for table in TABLES]
-        jobs.sort(key=lambda job: job[1] not in {"events", "command_results"})  # the long ones first
+        jobs.sort(key=lambda job: job[1] not in _LONG)
         with ThreadPoolExecutor(min(_WORKERS, os.cpu_count() or 1)) as pool:
             done = list(pool.map(lambda job: _dump(settings, snapshot, folder, job, progress), jobs))
         files: dict[str, list[TableFile]] = {s.service: [] for s in stores}
@@ -205,7 +207,7 @@ def _dump(
             rows = cursor.rowcount
         file.flush()
         os.fsync(file.fileno())
-    if rows:
+    if rows and table in _LONG:
         progress(f"{service}/{table}: {rows:,} rows, {hashed.size / 1e6:,.1f} MB")
     return TableFile(
         table=table,

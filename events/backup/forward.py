@@ -18,6 +18,7 @@ import structlog
 
 from events.backup.ahead import Ahead
 from events.backup.batch import PastBatch
+from events.backup.manifest import BackupError
 from events.backup.past import PastEvent, by_command
 from events.backup.report import ShardForward
 from events.begun import made_us
@@ -61,7 +62,11 @@ class ShardRoll(Generic[S]):
         self.recorder = recorder
         self.report = report
         self._hmac_key = hmac_key
-        self._runtime = ShardRuntime.of(head, load_shard(recorder, decider, head).state, 0)
+        try:
+            state = load_shard(recorder, decider, head).state
+        except Exception as error:
+            raise BackupError(f"{recorder.service}/{head.shard} does not verify: {error}") from error
+        self._runtime = ShardRuntime.of(head, state, 0)
         self._decoder: EventDecoder[S] = EventDecoder(decider)
         self._refused = f"{decider.service}.{CommandRefused.TYPE}"
         self._issued = f"{decider.service}.{CommandIssued.TYPE}"
@@ -77,7 +82,10 @@ class ShardRoll(Generic[S]):
     # ------------------------------------------------------------------ what was published
 
     async def take_back(self, past: AsyncIterator[PastEvent], ahead: Ahead) -> None:
-        """Append all published events, batch by batch, with the answers of their commands."""
+        """Append all published events, batch by batch, with the answers of their commands.
+
+        :class:`~events.backup.past.BrokenTopicError` where the topic breaks off; whole batches before that are in.
+        """
         batch: list[PastEvent] = []
         async for event in past:
             if batch and batch[0].meta.time_us != event.meta.time_us:

@@ -55,6 +55,8 @@ class Lineage:
     def follow(self, shard: int, published: Published) -> None:
         """Histories that took over after the backup: of restores that this backup does not know of."""
         for history, first in published.histories:
+            if first > published.last:
+                break
             entry = next((e for e in self.entries if e.history == history), None)
             if entry is None:
                 entry = History(history=history, firsts={})

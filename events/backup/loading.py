@@ -105,7 +105,7 @@ def _load_store(conn: Connection, folder: Path, store: StoreEntry, progress: Cal
             conn.execute(statement)
     for file in store.tables:
         _load_table(conn, folder / file.path, s, file)
-        if file.rows:
+        if file.rows and file.table in {"events", "command_results"}:
             progress(f"{store.service}/{file.table}: {file.rows:,} rows")
     for statement in later:
         conn.execute(statement)

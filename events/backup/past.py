@@ -15,13 +15,14 @@ from uuid import UUID
 import orjson
 from aiokafka import ConsumerRecord
 
+from events.backup.manifest import BackupError
 from events.chain import encode_row, event_id, leaf_hash
 from events.decider import EventMeta
 from schemas.common.envelope import EventEnvelope
 
 
-class ForgedEventError(RuntimeError):
-    """A record of an events topic is not the event that was committed under its id."""
+class BrokenTopicError(BackupError):
+    """An events topic does not say what was committed: an event is missing, or does not hash to its id."""
 
 
 @dataclass(slots=True)
@@ -37,7 +38,7 @@ class PastEvent:
 
     @classmethod
     def of(cls, record: ConsumerRecord[bytes, bytes]) -> PastEvent:
-        """The event of a record; :class:`ForgedEventError` when it does not hash to its id."""
+        """The event of a record; :class:`BrokenTopicError` when it does not hash to its id."""
         e = EventEnvelope.read(record.headers)
         metadata: dict[str, Any] = {
             "time": e.time_us,
@@ -62,7 +63,7 @@ class PastEvent:
         )
         leaf = leaf_hash(row)
         if event_id(leaf) != e.id or e.shard != record.partition:
-            raise ForgedEventError(
+            raise BrokenTopicError(
                 f"{record.topic}[{record.partition}] offset {record.offset}: the event at position {e.position} "
                 f"does not hash to its id {e.id}"
             )

@@ -24,6 +24,7 @@ from events.backup.ahead import Ahead
 from events.backup.forward import ShardRoll
 from events.backup.lineage import Lineage
 from events.backup.manifest import BackupError, Manifest
+from events.backup.past import BrokenTopicError
 from events.backup.report import RestoreReport, ShardForward
 from events.backup.topics import (
     Published,
@@ -76,7 +77,10 @@ class Restore:
         manifest: Manifest,
         deciders: Mapping[str, Decider[Any]],
         progress: Callable[[str], None] = lambda _text: None,
+        *,
+        accept_loss: bool = False,
     ) -> None:
+        self.accept_loss = accept_loss
         self.settings = settings
         self.manifest = manifest
         self.report = RestoreReport(manifest.id, manifest.made_at)
@@ -169,7 +173,6 @@ class Restore:
                 )
                 published.histories, published.last = [], head.next_position - 1
                 shard.published_position = 0
-            store.lineage.follow(head.shard, published)
 
     async def _roll(self, store: _Store, head: Head, replies: dict[str, dict[str, Any]]) -> None:
         service, shard = store.recorder.service, store.shards[head.shard]
@@ -182,9 +185,16 @@ class Restore:
             store.recorder,
             self._commands.records(commands_topic(service), head.shard, start, end),
         )
-        if published.last >= head.next_position:
+        if published.last >= head.next_position or published.problem:
             past = read_past(self._events, service, head.shard, published, head.next_position - 1)
-            await roll.take_back(past, ahead)
+            try:
+                await roll.take_back(past, ahead)
+            except BrokenTopicError as error:
+                if not self.accept_loss:
+                    raise BackupError(f"{error}. --accept-loss restores what comes before it") from None
+                self.report.losses.append(f"{error}: published events after {roll.position} are gone")
+                published.last = shard.published_position = roll.position
+        store.lineage.follow(head.shard, published)
         await roll.take_answered(ahead)
         shard.undecided = await ahead.rest()
         shard.position = roll.position

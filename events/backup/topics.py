@@ -11,7 +11,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from events.backup.manifest import BackupError
-from events.backup.past import PastEvent
+from events.backup.past import BrokenTopicError, PastEvent
 from events.chain import event_id
 from events.relay import from_row
 from events.store import reading
@@ -94,6 +94,8 @@ class Published:
     anchored: bool = False
     last: int = 0
     histories: list[tuple[str, int]] = field(default_factory=list)
+    #: Why nothing after ``last`` can be taken back, in words.
+    problem: str = ""
     #: Without an anchor: up to here the topic and the store agree.
     agrees_to: int = 0
 
@@ -142,16 +144,17 @@ class _Scan:
             if position == self._floor and event.text("ce_id") == self._floor_id:
                 self.anchored = True
             return
-        if history in self._superseded:
+        if history in self._superseded or found.problem:
             return
         current = found.histories[-1][0] if found.histories else None
         if history == current and position <= found.last:
             return  # sent again
         if position > found.last + 1:
-            raise BackupError(
+            found.problem = (
                 f"{event.record.topic}[{event.shard}] offset {event.offset}: event {found.last + 1} is missing, "
                 f"event {position} follows {found.last}"
             )
+            return
         if history != current:
             if current is not None:
                 self._superseded.add(current)
@@ -189,7 +192,7 @@ async def _agreement(reader: TopicReader, recorder: ShardRecorder, head: Head, f
 async def read_past(
     reader: TopicReader, service: str, shard: int, published: Published, after: int
 ) -> AsyncIterator[PastEvent]:
-    """The committed events above ``after``, each once, in order."""
+    """The committed events above ``after``, each once, in order; :class:`BrokenTopicError` where they break off."""
     expected = after + 1
     async for records in reader.records(events_topic(service), shard, published.start, published.end):
         for record in records:
@@ -197,6 +200,8 @@ async def read_past(
             if raw.position == expected and published.counts(raw.history, expected):
                 yield PastEvent.of(record)
                 expected += 1
+    if published.problem:
+        raise BrokenTopicError(published.problem)
     if expected != published.last + 1:
         raise BackupError(f"{events_topic(service)}[{shard}] changed while it was read: no event {expected}")
 

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +19,7 @@ from events.backup.loading import load_stores
 from events.backup.manifest import check_files, read_manifest
 from events.backup.report import RestoreReport
 from events.backup.restoring import Restore
+from nexafi.settings import Settings
 from schemas.common.base import Command
 from schemas.common.outcomes import CommandResult
 from tests.kit.counter import Add, Close, CounterDecider, Open
@@ -116,14 +122,36 @@ async def back_up(engine: Engine, folder: Path) -> BackupDone:
 
 async def restored(engine: Engine, folder: Path) -> RestoreReport:
     """Check, load, roll forward, verify, make ready: what the command does, for one service."""
-    manifest = await asyncio.to_thread(read_manifest, folder, engine.settings)
+    return await restore_store(engine.settings, engine.service, folder, lambda _text: None)
+
+
+async def restore_store(
+    settings: Settings, service: str, folder: Path, say: Callable[[str], None]
+) -> RestoreReport:
+    """The same for a store of any engine; ``say`` hears what has been done."""
+    manifest = await asyncio.to_thread(read_manifest, folder, settings)
     await asyncio.to_thread(check_files, folder, manifest)
-    await asyncio.to_thread(load_stores, engine.settings, folder, manifest)
-    decider = CounterDecider(engine.service)
-    async with Restore(engine.settings, manifest, {engine.service: decider}) as work:
+    await asyncio.to_thread(load_stores, settings, folder, manifest, say)
+    say("loaded")
+    async with Restore(settings, manifest, {service: CounterDecider(service)}, say) as work:
         await work.roll_forward()
+        say("rolled forward")
         await work.verify()
+        say("verified")
         work.begin_histories()
         await work.reissue()
         work.make_ready(lambda _conn: None)
         return work.report
+
+
+def _say_and_wait(word: str, text: str) -> None:
+    print(text, flush=True)
+    if word in text:
+        time.sleep(60)  # somebody kills us now
+
+
+if __name__ == "__main__":
+    name, source, given, until = sys.argv[1:]
+    asyncio.run(
+        restore_store(Settings(**json.loads(given)), name, Path(source), partial(_say_and_wait, until))
+    )
