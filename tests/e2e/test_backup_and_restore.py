@@ -39,10 +39,11 @@ async def test_restored_from_the_command_line(tmp_path: Path) -> None:
     with whole_stack() as stack:
         platform = await asyncio.to_thread(stack.up)
         async with callers(platform, "acme") as (caller,):
-            await _through(stack, platform, caller, tmp_path)
+            await assert_restored(stack, platform, caller, tmp_path)
 
 
-async def _through(stack: WholeStack, platform: Platform, caller: Caller, tmp_path: Path) -> None:
+async def assert_restored(stack: WholeStack, platform: Platform, caller: Caller, tmp_path: Path) -> None:
+    """Back up under load, kill, lose the database, restore, and compare with what clients were told."""
     book = await book_of(caller)
     load = Transfers(book)
     load.start()
