@@ -100,7 +100,7 @@ def whole_stack() -> Iterator[WholeStack]:
 class Transfers:
     """Clients that post transfers of 1 with a key each, and remember every answer.
 
-    A request whose connection breaks is *unknown*; :meth:`settle` asks again with the same key.
+    A request whose connection breaks is *unknown*; its client asks again with the same key, and :meth:`settle` does.
     """
 
     book: Book
@@ -140,7 +140,8 @@ class Transfers:
         while not self._stop:
             key = fresh_key()
             self.keys.append(key)
-            await self._post(key)
+            while key not in self.posted and not self._stop:  # a client does not go on before it knows
+                await self._post(key)
 
     async def _post(self, key: str) -> None:
         try:
