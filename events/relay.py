@@ -113,6 +113,13 @@ class Relay:
             lane.queue.extend(outgoing)
         lane.wake.set()
 
+    def reach_for(self, shard: int, position: int) -> None:
+        """``position`` is committed, whoever committed it: publish up to there, from the store."""
+        lane = self._lanes.get(shard)
+        if lane is not None and position > lane.last_committed:
+            lane.last_committed = position
+            lane.wake.set()
+
     @property
     def lag(self) -> int:
         """Committed events that Kafka has not acknowledged."""

@@ -168,7 +168,12 @@ class WriterService:
             self.replies.send(committed.replies)
 
     def _seek(self, offsets: dict[int, int]) -> None:
+        """Go on where the store says, after batches were discarded."""
         for shard, offset in offsets.items():
+            runtime = self.writer.shards.get(shard)
+            if runtime is not None:
+                # A batch whose commit was not confirmed may be committed all the same; nobody offered its events.
+                self.relay.reach_for(shard, runtime.position - 1)
             partition = TopicPartition(commands_topic(self.service), shard)
             if partition in self._assigned:
                 self.consumer.seek(partition, offset)
@@ -342,8 +347,10 @@ class WriterService:
             }
 
     async def _watch(self) -> None:
-        offsets = {
-            TopicPartition(commands_topic(self.service), s): r.offset for s, r in self.writer.shards.items()
+        offsets = {  # a shard that waits for newer code makes no progress, and starting anew would not help it
+            TopicPartition(commands_topic(self.service), s): r.offset
+            for s, r in self.writer.shards.items()
+            if s not in self.writer.waiting
         }
         if not offsets:
             return

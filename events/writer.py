@@ -87,7 +87,8 @@ class Writer(Generic[S]):
         self._hmac_key = settings.hmac_key.get_secret_value().encode()
         self._threads = ThreadPoolExecutor(3, thread_name_prefix=f"{decider.service}-store")
         self._in_flight: InFlight | None = None
-        self._waiting: dict[int, str] = {}  # shards that wait for newer code, and for which command
+        #: Shards that wait for newer code, and for which command.
+        self.waiting: dict[int, str] = {}
         self._bound = settings.batch_max_records
         self._claim_losers: set[str] = set()
         self._labels = {"service": decider.service}
@@ -102,6 +103,7 @@ class Writer(Generic[S]):
         for head in heads:
             loaded = await self._run(load_shard, self.recorder, self.decider, head)
             self.shards[head.shard] = ShardRuntime.of(head, loaded.state, loaded.snapshot_position)
+            self.waiting.pop(head.shard, None)  # the command is read again, and says again what it is
         return heads
 
     async def drop(self, shards: Iterable[int]) -> None:
@@ -168,14 +170,14 @@ class Writer(Generic[S]):
         for record in records:
             runtime = self.shards.get(record.partition)
             # Never test offsets for equality: transaction markers leave holes.
-            if runtime is None or record.offset < runtime.offset or record.partition in self._waiting:
+            if runtime is None or record.offset < runtime.offset or record.partition in self.waiting:
                 continue
             try:
                 items.extend(self._codec.decode(record))
             except UnreadableRecordError as error:
                 items.append(BadRecord(record.partition, record.offset, record, error))
             except UnknownCommandError as error:
-                self._waiting[record.partition] = str(error)
+                self.waiting[record.partition] = str(error)
                 self.health.bad(
                     f"{self.decider.service}/{record.partition}", f"waits for newer code: {error}"
                 )
