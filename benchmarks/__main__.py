@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import sys
 from collections.abc import Coroutine, Set
 from contextlib import nullcontext
@@ -89,6 +90,7 @@ def measure(
 ) -> tuple[Outcome, list[str], dict[str, Any]]:
     """The outcome, the installations in words, and the machine."""
     found, where, host = Outcome(), list[str](), dict[str, Any]()
+    load = os.getloadavg()
 
     def say(text: str) -> None:
         console.print(text, style="dim")
@@ -97,7 +99,7 @@ def measure(
         where.append(here.words)
         console.print(f"Measuring {here.words}", soft_wrap=True)
         if not host:
-            host.update(machine.describe(here.settings, here.layout.root))
+            host.update(machine.describe(here.settings, here.layout.root, load))
 
     limited = "limits" not in groups
     if groups & ENGINE or groups == {"limits"}:

@@ -11,6 +11,8 @@ from typing import Final
 
 import psycopg
 
+from cli.stack.paths import Layout
+from cli.stack.servers.postgres import Postgres
 from events.store.tables import month_partition, schema_name
 from nexafi.settings import Settings
 
@@ -63,6 +65,6 @@ def fill_results(settings: Settings, count: int, service: str = "ledger") -> Non
 
 def settle(settings: Settings) -> None:
     """Let PostgreSQL write out what was prepared, so that the measurement does not pay for it."""
-    superuser = settings.database.replace("://nexafi@", "://postgres@")
+    superuser = Postgres(Layout.here(settings.data_dir), None, settings).admin_url
     with psycopg.connect(superuser, autocommit=True) as connection:
         connection.execute("CHECKPOINT")

@@ -116,7 +116,7 @@ class Installation:
         return (
             dict(os.environ)
             | testing.environment(self.settings)
-            | secrets.load(self.layout)
+            | secrets.for_roles(self.layout)
             | {"PYTHONUNBUFFERED": "1", "MALLOC_ARENA_MAX": "2"}
         )
 
@@ -179,7 +179,10 @@ def own(*, groups: bool, keep: bool = False) -> Iterator[Installation]:
         env={"NEXAFI_PORT_BASE": str(settings.port_base), "NEXAFI_DATA_DIR": str(layout.root)},
         bound_to_caller=True,
     )
-    made = Installation(_with_key(settings, layout), layout, own=True)
+    known = Settings(
+        port_base=settings.port_base, data_dir=layout.root
+    )  # its passwords were made by the start
+    made = Installation(_with_key(known, layout), layout, own=True)
     try:
         control.wait_ready(layout, timeout_s=_START_TIMEOUT_S)
         yield made

@@ -28,8 +28,23 @@ _PACKAGES: Final = (
 _ROOT: Final = Path(__file__).resolve().parent.parent
 
 
-def describe(settings: Settings, folder: Path) -> dict[str, Any]:
-    """Everything that a reader needs to judge a figure. ``folder`` is where the servers keep their data."""
+#: Load average (of one minute) per core above which other work is likely to have slowed a run down.
+BUSY: Final = 0.3
+
+
+def busy(found: dict[str, Any]) -> str | None:
+    """A warning when the machine had other work as the run began."""
+    load = found["load_before"][0]
+    if load <= BUSY * (found["cores"] or 1):
+        return None
+    return f"The machine was busy before the run began (load {load}): the figures are lower than it allows."
+
+
+def describe(settings: Settings, folder: Path, load: tuple[float, float, float]) -> dict[str, Any]:
+    """Everything that a reader needs to judge a figure.
+
+    ``folder`` is where the servers keep their data, ``load`` the load averages before anything was started.
+    """
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),
@@ -37,7 +52,7 @@ def describe(settings: Settings, folder: Path) -> dict[str, Any]:
         "filesystem": _filesystem(folder),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
-        "load_before": [round(value, 2) for value in os.getloadavg()],
+        "load_before": [round(value, 2) for value in load],
         "packages": {name: metadata.version(name) for name in _PACKAGES},
         "servers": _servers(settings),
         "commit": _commit(),

@@ -11,6 +11,7 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import machine
 from benchmarks.rows import COPY, ROWS, Outcome, Row, Sizes
 
 RESULTS: Final = Path(__file__).parent / "results"
@@ -22,11 +23,11 @@ def complete(found: Outcome) -> None:
         found.figures["topic-of-copy"] = found.figures["topic"] / found.figures[COPY]
 
 
-def record(found: Outcome, machine: dict[str, Any], sizes: Sizes, installations: list[str]) -> dict[str, Any]:
+def record(found: Outcome, host: dict[str, Any], sizes: Sizes, installations: list[str]) -> dict[str, Any]:
     """Everything, ready for ``json.dumps``."""
     return {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "machine": machine,
+        "machine": host,
         "sizes": asdict(sizes),
         "measured": installations,
         "figures": {row.key: _figure(row, found.figures) for row in ROWS if row.key in found.figures},
@@ -63,6 +64,8 @@ def show(console: Console, data: dict[str, Any]) -> None:
         ratio = f"{figure['ratio']:.3f} of {figure['of'].removeprefix('limit-')}" if "ratio" in figure else ""
         table.add_row(figure["work"], number(figure["value"]), figure["unit"], bound, mark, ratio)
     console.print(table)
+    if warning := machine.busy(data["machine"]):
+        console.print(f"[yellow]{warning}[/]")
     if loads := data["facts"].get("open loop"):
         console.print("\nConstant rate, latency from the moment at which a request was due:")
         table = Table("rate/s", "answered/s", "p50 ms", "p99 ms", "max ms", "client late ms", box=None)

@@ -79,7 +79,7 @@ class Sizes:
     rates: tuple[int, ...] = (250, 500, 1_000, 1_500, 2_000, 2_500, 3_000)
     rate_seconds: float = 10.0
     lag_rate: int = 1_000
-    window_s: float = 120.0
+    window_s: float = 240.0
 
 
 FULL: Final = Sizes()

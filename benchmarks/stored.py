@@ -95,9 +95,15 @@ class Store:
         ).fetchall()
         return [(shard, position, time_us / 1e6) for shard, position, time_us in rows]
 
-    def drop_snapshots(self) -> int:
-        """Remove all snapshots of the ledger; how many there were."""
+    def set_snapshots_aside(self) -> int:
+        """Take the ledger's snapshots away until :meth:`put_snapshots_back`; how many there were."""
+        self._connection.execute("CREATE TEMPORARY TABLE aside AS SELECT * FROM ledger.snapshots")
         return self._connection.execute("DELETE FROM ledger.snapshots").rowcount
+
+    def put_snapshots_back(self) -> None:
+        """Give back what :meth:`set_snapshots_aside` took: the checks compare replay with them."""
+        self._connection.execute("INSERT INTO ledger.snapshots SELECT * FROM aside ON CONFLICT DO NOTHING")
+        self._connection.execute("DROP TABLE aside")
 
     def wait_consumed(self, records: int, timeout_s: float) -> None:
         """Wait until the writer has dealt with so many records."""

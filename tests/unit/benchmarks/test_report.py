@@ -19,7 +19,9 @@ def recorded(problems: list[str]) -> dict[str, object]:
         problems,
     )
     report.complete(found)
-    return report.record(found, {"cores": 2}, QUICK, ["an installation of its own"])
+    return report.record(
+        found, {"cores": 2, "load_before": [0.1, 0.1, 0.1]}, QUICK, ["an installation of its own"]
+    )
 
 
 def shown(data: dict[str, object]) -> str:
@@ -52,6 +54,13 @@ def test_the_table_shows_what_was_not_reached_and_who_used_the_processor() -> No
     assert " no" in lines["one client, one after another, p50"]
     assert "client" in text
     assert "Nothing lost" in text
+
+
+def test_a_machine_that_had_other_work_is_told() -> None:
+    data = recorded([])
+    assert "busy" not in shown(data)
+    data["machine"] = {"cores": 2, "load_before": [1.5, 1.0, 1.0]}
+    assert "The machine was busy before the run began (load 1.5)" in shown(data)
 
 
 def test_what_is_wrong_takes_the_place_of_the_good_news() -> None:
