@@ -34,6 +34,8 @@ class Facts:
     replay: Replay = field(default_factory=Replay)
     #: Account -> balance in the projection; ``None`` when no projection ran.
     projected: Mapping[str, int] | None = None
+    #: Whether the projection had still not taken in everything when nobody waited any longer.
+    behind: bool = False
     #: Events that were published, and committed; ``None`` when nobody counted.
     published: tuple[int, int] | None = None
     verification: Verification | None = None
@@ -50,6 +52,8 @@ def judge(facts: Facts) -> list[str]:
         wrong.append("the store has no entries to sum")
     wrong += [f"{place}: debits minus credits are {total}" for place, total in facts.sums.items() if total]
     wrong += _digests(facts.replay)
+    if facts.behind:
+        wrong.append(f"the projection was behind {_VIEW_TIMEOUT_S:.0f} s after the last load")
     if facts.projected is not None:
         wrong += _projection(facts.replay.balances, facts.projected)
     if facts.published is not None and facts.published[0] != facts.published[1]:
@@ -119,8 +123,8 @@ def gather(
         facts.lost = store.missing(transactions)
         facts.sums = store.sums()
         if projection:
-            wait_for_view(store, "ledger")
-            facts.projected = store.balances()
+            facts.behind = not wait_for_view(store, "ledger")
+            facts.projected = None if facts.behind else store.balances()
     finally:
         store.close()
     facts.replay = replay(installation.settings)
@@ -128,11 +132,12 @@ def gather(
     return facts
 
 
-def wait_for_view(store: Store, view: str, *, timeout_s: float = _VIEW_TIMEOUT_S) -> None:
-    """Wait until a view has taken in all that the store has; whoever compares finds it behind otherwise."""
+def wait_for_view(store: Store, view: str, *, timeout_s: float = _VIEW_TIMEOUT_S) -> bool:
+    """Wait until a view has taken in all that the store has; ``False`` when it has not in time."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         marks = store.marks(view)
         if all(marks.get(s, 0) >= position for s, (_, position, _) in store.heads().items()):
-            return
+            return True
         time.sleep(0.2)
+    return False

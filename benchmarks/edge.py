@@ -25,6 +25,14 @@ _OPENERS: Final = 64
 OPEN_LOOP_CONNECTIONS: Final = 512
 
 
+#: A request of an open loop that waited so long for a connection is not sent any more: the rate is beyond what can be.
+GIVE_UP_S: Final = 10.0
+
+
+class NotSentError(RuntimeError):
+    """A request of an open loop found no connection in time and was never sent."""
+
+
 class UnexpectedAnswerError(RuntimeError):
     """A request was not answered as a benchmark needs it: figures over refusals would mean nothing."""
 
@@ -208,9 +216,11 @@ class Edge:
             free.put_nowait(connection)
         requests, bodies = self.requests(), self.acknowledged.bodies
 
-        async def send(_: float) -> None:
+        async def send(due: float) -> None:
             connection = await free.get()
             try:
+                if time.monotonic() - due > GIVE_UP_S:
+                    raise NotSentError(f"no connection for {GIVE_UP_S:.0f} s")
                 bodies.append(expected(await connection.request(next(requests)), 201))
             finally:
                 free.put_nowait(connection)

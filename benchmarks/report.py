@@ -68,11 +68,13 @@ def show(console: Console, data: dict[str, Any]) -> None:
         console.print(f"[yellow]{warning}[/]")
     if loads := data["facts"].get("open loop"):
         console.print("\nConstant rate, latency from the moment at which a request was due:")
-        table = Table("rate/s", "answered/s", "p50 ms", "p99 ms", "max ms", "client late ms", box=None)
+        table = Table(
+            "rate/s", "answered/s", "p50 ms", "p99 ms", "max ms", "refused", "client late ms", box=None
+        )
         for load in loads:
-            values = (load[k] for k in ("answered_per_s", "p50_ms", "p99_ms", "max_ms", "client_late_ms"))
+            names = ("answered_per_s", "p50_ms", "p99_ms", "max_ms", "refused_or_not_sent", "client_late_ms")
             rate = f"{load['rate']:,.0f}" + ("" if load["sustained"] else " (not sustained)")
-            table.add_row(rate, *(number(v) for v in values))
+            table.add_row(rate, *(number(load[name]) for name in names))
         console.print(table)
     _show_cpu(console, data["facts"])
     for line in data["problems"]:

@@ -19,6 +19,8 @@ from projections.search.documents import ENTRIES
 
 #: The index over entries: two documents for each transfer.
 SEARCH_VIEW: Final = ENTRIES.view
+#: Seconds that a role may take until its first mark.
+START_S: Final = 120.0
 _POLL_S: Final = 0.1
 _SAMPLE_S: Final = 0.01
 
@@ -54,11 +56,11 @@ async def catch_up(installation: Installation, role: str, view: str, *, window_s
                 first, begun, cpu = done, now, Cpu(installation.pids())
             if done > seen:
                 seen, last = done, now
-            if now - (begun or started) > window_s:
+            if now - (begun or started) > (window_s if begun else START_S):
                 break
             await asyncio.sleep(_POLL_S)
         if not begun or seen == first:
-            raise TimeoutError(f"{role} took in {seen} of {target} events within {window_s:.0f} s")
+            raise TimeoutError(f"{role} took in {seen} of {target} events in time")
         assert cpu is not None
         facts = {"cpu": cpu.shares(), "events": seen, "of": target}
         if seen < target:

@@ -82,6 +82,10 @@ def _account_from_nowhere(facts: Facts) -> None:
     facts.projected = {"alice": 5, "bob": -5, "eve": 0}
 
 
+def _projection_is_behind(facts: Facts) -> None:
+    facts.projected, facts.behind = None, True
+
+
 def _event_is_not_published(facts: Facts) -> None:
     facts.published = (1_099, 1_100)
 
@@ -109,6 +113,7 @@ def _verify_too_little(facts: Facts) -> None:
         (_balance_drifts, "1 balances of the projection are not those of history: alice"),
         (_account_is_not_projected, "1 balances of the projection are not those of history: bob"),
         (_account_from_nowhere, "1 accounts that history does not: eve"),
+        (_projection_is_behind, "the projection was behind"),
         (_event_is_not_published, "1099 events were published and 1100 committed"),
         (_hash_is_wrong, "the chain breaks"),
         (_verify_too_little, "10 events were verified"),
