@@ -38,6 +38,8 @@ class BodyModel:
 
     def __init__(self, route: CommandRoute) -> None:
         self.route = route
+        #: Bytes that a body may have; ``None``: as many as the server reads.
+        self.limit = None if route.large else MAX_BODY_BYTES
         command = route.command
         fields = command.model_fields
         self.model: type[BaseModel]
@@ -65,7 +67,7 @@ class BodyModel:
 
     def read(self, body: bytes) -> Any:
         """The validated value; a problem with a pointer when it is not valid. No body is an empty object."""
-        bound(body, None if self.route.large else MAX_BODY_BYTES)
+        bound(body)
         try:
             value = self._validator.validate_json(body or b"{}", strict=True)
         except ValidationError as error:
@@ -126,12 +128,10 @@ def canonical(value: Any) -> Any:
     return value
 
 
-def bound(body: bytes, limit: int | None) -> None:
+def bound(body: bytes) -> None:
     """Refuse a body that would take more memory to read than it is worth."""
-    if limit is not None and len(body) > limit:
-        raise ProblemError("body-too-large", f"The body of one command has at most {limit} bytes.")
     if len(body) > MAX_VALUES and body.count(b",") > MAX_VALUES:
-        raise ProblemError("body-too-large", f"A body has at most {MAX_VALUES} values.")
+        raise ProblemError("body-too-large", f"A body has at most {MAX_VALUES} values.", pointer="")
 
 
 def refuse_repeated(body: bytes) -> None:

@@ -131,7 +131,7 @@ class BulkEndpoint:
 
     def _read(self, request: Request, body: bytes) -> list[Any]:
         """Validated items; in the place of one that is not valid its problem as bytes."""
-        bound(body, None)
+        bound(body)
         kind = request.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
         if kind in _NDJSON:
             values = self._read_lines(body)
@@ -188,7 +188,7 @@ class BulkEndpoint:
 
     def _fitting(self, values: list[Any]) -> list[Any]:
         if len(values) > self._limit:
-            raise ProblemError("body-too-large", f"A bulk has at most {self._limit} items.")
+            raise ProblemError("body-too-large", f"A bulk has at most {self._limit} items.", pointer="")
         return values
 
     # --- naming and packing

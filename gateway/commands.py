@@ -116,7 +116,7 @@ class CommandEndpoint:
         seen = seen_token(request)
         key = idempotency_key(request)
         wait_s = preferred_wait(request)
-        value = self.body.read(_checked(request, await request.body()))
+        value = self.body.read(_checked(request, await request.body(self.body.limit)))
         identifier = command_id(principal.tenant, principal.actor, route.method, request.path, key)
         issued = self._issue(identifier, value, request) if route.issues else None
         data = self.body.data(value, request.params, issued[1] if issued else None)

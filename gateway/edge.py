@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from opentelemetry.metrics import CallbackOptions, Observation
 
+from gateway.intake import FREE_BYTES, Intake
 from gateway.principal import Authenticator, Principal
 from nexafi import telemetry
 from nexafi.http import App, Receive, Scope, Send, send_problem
@@ -43,7 +44,9 @@ class Request:
     headers: Mapping[bytes, bytes]
     params: dict[str, str]
     principal: Principal
+    intake: Intake
     traceparent: str = ""
+    held: int = 0
 
     @property
     def path(self) -> str:
@@ -55,21 +58,32 @@ class Request:
         """A header as text; ``""`` when absent."""
         return self.headers.get(name, b"").decode("latin-1")
 
-    async def body(self) -> bytes:
-        """The whole body; its size is bounded by the shell."""
-        message = await self.receive()
-        if message["type"] != "http.request":
-            raise ClientGoneError
-        body: bytes = message.get("body", b"")
-        if not message.get("more_body"):
-            return body
-        parts = [body]
-        while message.get("more_body"):
+    async def body(self, limit: int | None = None) -> bytes:
+        """The whole body of at most ``limit`` bytes; without one the shell's bound holds. 413 as soon as it is more."""
+        parts: list[bytes] = []
+        size, more = 0, True
+        if limit is not None and self._announced() > limit:
+            raise _too_large(limit)
+        while more:
             message = await self.receive()
             if message["type"] != "http.request":
                 raise ClientGoneError
-            parts.append(message.get("body", b""))
-        return b"".join(parts)
+            part: bytes = message.get("body", b"")
+            more = message.get("more_body", False)
+            size += len(part)
+            if limit is not None and size > limit:
+                raise _too_large(limit)
+            if more or size > FREE_BYTES:
+                self.held += self.intake.take(len(part))
+            parts.append(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _announced(self) -> int:
+        return int(self.headers.get(b"content-length", b"0"))  # the shell has seen that it is a number
+
+
+def _too_large(limit: int) -> ProblemError:
+    return ProblemError("body-too-large", f"The body of one command has at most {limit} bytes.", pointer="")
 
 
 class ClientGoneError(Exception):
@@ -127,6 +141,7 @@ class Router:
     def __init__(self, auth: Authenticator, fallback: App) -> None:
         self.auth = auth
         self.fallback = fallback
+        self.intake = Intake()
         self._root = _Node()
         self._routes: list[tuple[str, _Route]] = []
         self._count = 0
@@ -210,18 +225,14 @@ class Router:
                 params[name] = value
             else:
                 raise ProblemError("not-found")
-        request = Request(scope, receive, headers, params, principal)
+        request = Request(scope, receive, headers, params, principal, self.intake)
         if b"traceparent" in headers:
             request.traceparent = telemetry.clean(request.header(b"traceparent"))
-        span = telemetry.begin(route.template, request.traceparent, attributes={"http.route": route.template})
-        if span is None:
-            answer = await route.endpoint(request)
-        else:
-            request.traceparent = telemetry.traceparent_of(span)
-            try:
-                answer = await route.endpoint(request)
-            finally:
-                span.end()
+        try:
+            answer = await _worked_on(route, request)
+        finally:
+            if request.held:
+                self.intake.give(request.held)
         if isinstance(answer, Stream):
             return await _stream(answer, receive, send)
         status, raw, body = answer
@@ -242,6 +253,17 @@ class Router:
                 values.append(part)
             node = child
         return node
+
+
+async def _worked_on(route: _Route, request: Request) -> Answer | Stream:
+    span = telemetry.begin(route.template, request.traceparent, attributes={"http.route": route.template})
+    if span is None:
+        return await route.endpoint(request)
+    request.traceparent = telemetry.traceparent_of(span)
+    try:
+        return await route.endpoint(request)
+    finally:
+        span.end()
 
 
 async def _stream(stream: Stream, receive: Receive, send: Send) -> int:

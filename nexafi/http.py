@@ -211,7 +211,7 @@ async def send_problem(send: Send, problem: ProblemError) -> None:
 async def _refuse_large(receive: Receive, send: Send, limit: int) -> None:
     """Answer 413 before the body has come, then drop what still arrives, within bounds, and close."""
     problem = ProblemError(
-        "body-too-large", f"A body has at most {limit} bytes.", headers={"Connection": "close"}
+        "body-too-large", f"A body has at most {limit} bytes.", pointer="", headers={"Connection": "close"}
     )
     body = problem.body()
     headers = [*problem.raw_headers(), (b"content-length", str(len(body)).encode())]

@@ -68,7 +68,12 @@ class BoundedProtocol(HttpToolsProtocol):
         """The head is whole; a head inside the bound may still come in one large packet."""
         self.in_head = False
         self.in_body = True
-        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        size = len(self.url)
+        for name, value in self.headers:
+            size += len(name) + len(value) + 4
+            if name == b"transfer-encoding" and value.strip().lower() != b"chunked":
+                self.refuse("malformed-request", "The only transfer coding that is known here is chunked.")
+                return
         if size > self.limits.max_head_bytes:
             self.refuse("uri-too-long" if len(self.url) > self.limits.max_head_bytes else "headers-too-large")
             return

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final
 
 from fastapi import FastAPI, Header, Query, Request, Response
 
+from nexafi.ids import is_id
 from nexafi.internal_auth import SCOPE_KEY, Caller
 from nexafi.problems import ProblemError
 from schemas.common import tokens
@@ -99,6 +100,8 @@ class TenantQueries:
         consistency_token: Annotated[str | None, Header()] = None,
     ) -> dict[str, Any]:
         """A page in the order of the ids, which is the order of their creation."""
+        if cursor and not is_id(cursor):
+            raise ProblemError("invalid-parameter", "Not a cursor of this list.", pointer="?cursor")
         caller = await self._caught_up(request, response, consistency_token)
         found = self._view.page(caller.tenant, self._kind, cursor, limit + 1)
         items = found[:limit]
