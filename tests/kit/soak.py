@@ -30,6 +30,8 @@ Figure: TypeAlias = Mapping[str, int]
 FIGURES: Final[dict[str, dict[str, tuple[int, int]]]] = {
     "R1": {"transfers": (1_500, 20_000), "clients": (32, 32), "reads": (60, 2_000), "kills": (2, 12)},
     "R2": {"keys": (600, 10_000), "kills": (2, 12)},
+    "R2 over HTTP": {"keys": (1_000, 10_000)},
+    "R3": {"pairs": (1_000, 1_000)},
     "R4": {"acknowledgements": (1_500, 10_000), "kills": (3, 20)},
     "R6": {"pauses": (2, 15)},
     "R7": {"interleavings": (25, 1_000), "writers": (8, 8)},
@@ -37,7 +39,9 @@ FIGURES: Final[dict[str, dict[str, tuple[int, int]]]] = {
     "R12": {"sagas": (120, 2_000), "kills": (3, 20)},
     "R13": {"timeouts": (100, 1_000)},
     "R14": {"bad": (100, 1_000), "good": (1_000, 10_000)},
+    "R24": {"disconnects": (1_000, 10_000)},
     "R25": {"seconds": (8, 60)},
+    "S20": {"requests": (1_500, 20_000)},
 }
 FOLDER: Final = ROOT / "docs" / "soak"
 _TIMEOUT_S: Final = {"suite": 300, "soak": 3_600}
