@@ -110,6 +110,9 @@ class ReplyListener:
             self._waiting[command_id] = future
         return future
 
+    def __len__(self) -> int:
+        return len(self._waiting)
+
     def forget(self, command_id: str) -> None:
         """Drop the future of a command."""
         self._waiting.pop(command_id, None)

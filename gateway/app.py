@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
 from aiokafka.errors import KafkaError
 from fastapi import FastAPI
+from opentelemetry.metrics import CallbackOptions, Observation
 
 from events.producer import CommandProducer
 from events.replies import ReplyListener
@@ -89,6 +91,14 @@ class Gateway:
         router.add("GET", "/v1/events", EVENTS_READ, EventStreamEndpoint(hub, services, router.auth))
         following = OperationEventsEndpoint(hub, services, router.auth, desk.operations)
         router.add("GET", "/v1/operations/{operation_id}/events", EVENTS_READ, following, any_id=True)
+        _watch_what_is_open(
+            {
+                "flights": lambda: len(flights),
+                "replies_awaited": lambda: len(replies),
+                "event_streams": lambda: len(hub),
+                "bodies_held_bytes": lambda: router.intake.held,
+            }
+        )
         return cls(settings, producer, replies, services, flights, router, hub)
 
     async def start(self, health: Health, stop: asyncio.Event) -> None:
@@ -136,6 +146,16 @@ async def run(ctx: RoleContext) -> None:
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
         await gateway.stop()
+
+
+def _watch_what_is_open(counts: dict[str, Callable[[], int]]) -> None:
+    """One gauge each for what ends with its request; with no request open, all of them are zero."""
+
+    def reading(count: Callable[[], int]) -> Callable[[CallbackOptions], list[Observation]]:
+        return lambda _options: [Observation(count())]
+
+    for name, count in counts.items():
+        telemetry.watched(f"nexafi.gateway.{name}", "Open at this gateway now.", reading(count))
 
 
 async def _watch_replies(replies: ReplyListener, health: Health) -> None:

@@ -70,6 +70,13 @@ def observed(
     _meter.create_observable_counter(name, [callback], "1", description)
 
 
+def watched(
+    name: str, description: str, callback: Callable[[CallbackOptions], Iterable[Observation]], unit: str = "1"
+) -> None:
+    """A value that goes up and down and is read where it is kept, whenever metrics are collected."""
+    _meter.create_observable_gauge(name, [callback], unit, description)
+
+
 def gauge(name: str, description: str, unit: str = "1") -> Gauge:
     """A value that is set."""
     return _meter.create_gauge(name, unit, description)

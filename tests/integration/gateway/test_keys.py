@@ -22,7 +22,7 @@ class Book:
     def __init__(self, caller: Caller, ledger: str, cash: str, account: str) -> None:
         self.caller = caller
         self.path = f"/v1/ledgers/{ledger}"
-        self._cash, self._account = cash, account
+        self.accounts = (cash, account)
 
     @classmethod
     async def make(cls, caller: Caller) -> Book:
@@ -40,7 +40,7 @@ class Book:
 
     async def move(self, amount: int, key: str, **options: Any) -> Answer:
         """One command."""
-        body = {"entries": transfer(self._cash, self._account, amount)}
+        body = {"entries": transfer(*self.accounts, amount)}
         return await self.caller.post(f"{self.path}/transactions", body, key=key, **options)
 
     async def settled(self, answer: Answer) -> dict[str, Any]:
@@ -57,7 +57,7 @@ class Book:
         token = last.headers["consistency-token"]
         read = await self.caller.get(f"{self.path}/trial-balance", consistency_token=token)
         (row,) = read.json()["currencies"]
-        account = await self.caller.get(f"{self.path}/accounts/{self._account}", consistency_token=token)
+        account = await self.caller.get(f"{self.path}/accounts/{self.accounts[1]}", consistency_token=token)
         assert row["posted_credit"] == row["posted_debit"] == account.json()["posted_credit"]
         return row["posted_credit"] - 1, row["entries"] // 2 - 1
 

@@ -63,11 +63,12 @@ class World:
 async def build(platform: Platform) -> World:
     """Make both tenants and all that they own."""
     async with callers(platform, "ours", "theirs") as (ours, theirs):
-        estates = await asyncio.gather(_estate(ours), _estate(theirs))
+        estates = await asyncio.gather(estate_of(ours), estate_of(theirs))
     return World(platform, *estates)
 
 
-async def _estate(owner: Caller) -> Estate:
+async def estate_of(owner: Caller, scope_sets: Mapping[str, frozenset[str]] = SCOPE_SETS) -> Estate:
+    """One of everything for the tenant of ``owner``, and a key for each set of scopes."""
     word = f"w{secrets.token_hex(5)}"
     ledger = await owner.make("/v1/ledgers", {"name": word}, "ledger_id")
     book = f"/v1/ledgers/{ledger}"
@@ -89,7 +90,7 @@ async def _estate(owner: Caller) -> Estate:
     ids["key_id"] = (await owner.post("/v1/api-keys", {"name": word, "scopes": ["search:read"]})).result[
         "key_id"
     ]
-    keys = {name: await owner.key(scopes) for name, scopes in SCOPE_SETS.items()}
+    keys = {name: await owner.key(scopes) for name, scopes in scope_sets.items()}
     settled = await payment_at(owner, ids["payment_id"], TERMINAL)
     assert settled["status"] == "settled", settled
     await payment_at(owner, parked, frozenset({"in_review", "review", "in-review"}))
