@@ -19,7 +19,7 @@ from services.compliance.matching.vocabulary import FULL_BP, Vocabulary
 from services.compliance.matching.words import SPELLINGS
 
 #: At most so many names are compared in full for one query, those with the highest bound first.
-MAX_COMPARED: Final = 48
+MAX_COMPARED: Final = 64
 #: Share of a query's weight that a name must be able to match to be compared.
 LEAST_SHARE_BP: Final = 5_000
 #: Neighbours written as one word ("alghamdi", "binalwalid") are looked up from this length on.

@@ -15,7 +15,7 @@ from services.compliance.matching.vocabulary import FULL_BP
 from services.compliance.screening import Feature, Match
 
 #: Version of the algorithm. Any change that can change a score changes this.
-MATCHER_VERSION: Final = "names/2"
+MATCHER_VERSION: Final = "names/3"
 #: What scores depend on beside our own code.
 _STANDS_ON: Final = ("rapidfuzz", "jellyfish", "Unidecode")
 #: The evidence for this figure is in docs/concepts/screening.md; ``benchmarks/screening.py`` measures it.
@@ -23,7 +23,7 @@ THRESHOLD_BP: Final = 8_300
 MAX_MATCHES: Final = 10
 COUNTRY_WEIGHT_BP: Final = 500
 OTHER_COUNTRY_BP: Final = 4_000
-WEAK_NAME_WEIGHT_BP: Final = 500
+WEAK_NAME_WEIGHT_BP: Final = 200
 #: Bound of the cache of names; the oldest goes first.
 CACHED_NAMES: Final = 32_768
 

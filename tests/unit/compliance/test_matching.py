@@ -138,7 +138,7 @@ def test_country_moves_a_score_and_never_hides_an_exact_name(screener: ListScree
 def test_a_weak_name_needs_more(screener: ListScreener) -> None:
     match = found(screener, "King of Zawarah")["23194"]
     assert match.matched_name == "King of Zawarah"
-    assert ("strong-name", 0, 500) in match.features
+    assert ("strong-name", 0, 200) in match.features
     assert match.score_bp == 9_500
 
 
