@@ -16,6 +16,8 @@ import typer
 from typer.core import TyperGroup
 
 from cli import local
+from cli.examples import decorate
+from cli.unreachable import explain
 
 _STACK = "Local stack"
 _OPERATE = "Operate"
@@ -46,9 +48,15 @@ class _Later(TyperGroup):
         super().__init__(name=name, help=summary, rich_help_panel=panel)
         self._module = module
 
+    def real(self) -> Any:
+        """The command that this one stands for."""
+        command = typer.main.get_command(importlib.import_module(self._module).app)
+        decorate(command, f"nexafi {self.name}")
+        return command
+
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
         """Import the module and go on with its command."""
-        command = typer.main.get_command(importlib.import_module(self._module).app)
+        command = self.real()
         return command.make_context(info_name, args, parent=parent, **extra)
 
 
@@ -62,6 +70,18 @@ class _Root(TyperGroup):
             part = here / module.rpartition(".")[2]
             if part.with_suffix(".py").exists() or (part / "__init__.py").exists():
                 self.commands[name] = _Later(name, module, panel, summary)
+        decorate(self, "nexafi")
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; that a server can not be reached is no defect of ours, so it comes without a traceback."""
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            line = explain(error)
+            if line is None:
+                raise
+            typer.echo(line, err=True)
+            raise typer.Exit(1) from error
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - the signature is typer's
         """In the order in which they were added, which is the order of use."""
@@ -82,7 +102,11 @@ app = typer.Typer(
 def root() -> None:
     """[bold]NexaFi[/]: an event-sourced financial platform.
 
-    Start with [bold]nexafi up[/], look with [bold]nexafi status[/], end with [bold]nexafi down[/].
+    Start with [bold]nexafi up[/], look with [bold]nexafi status[/], end with [bold]nexafi down[/]. Every setting is a
+    variable NEXAFI_...; docs/reference/settings.md has them all.
+
+    Exit status: 0 all is well, 1 something is wrong (the last line says what), 2 a wrong argument or nothing was done,
+    78 a role that can not start however often it is tried, 130 Ctrl-C.
     """
     for name, value in _own_environment():
         os.environ.setdefault(name, value)
@@ -110,7 +134,11 @@ def run(
     health_port: Annotated[int | None, typer.Option(help="Port of /healthz, /readyz and /metrics.")] = None,
     health_host: Annotated[str | None, typer.Option(help="Address that they listen on.")] = None,
 ) -> None:
-    """Run roles in this process until SIGTERM; then drain and end."""
+    """Run roles in this process until SIGTERM; then drain and end.
+
+    Ready (/readyz) when all conditions of all roles hold. Exit status: 0 told to end and drained, 1 a role ended by
+    itself or did not drain within 15 s (start it again), 78 there is no such role (do not).
+    """
     from cli.runner import run as run_until_told
 
     raise typer.Exit(run_until_told(roles, health_port=health_port, health_host=health_host))
@@ -118,7 +146,10 @@ def run(
 
 @app.command(rich_help_panel=_OPERATE)
 def migrate() -> None:
-    """Bring event stores, topics and views up to this release. Safe to repeat; makes no users."""
+    """Bring event stores, topics and views up to this release. Safe to repeat; makes no users.
+
+    Run it once before the roles of a release start, with the same settings as theirs.
+    """
     from cli.bootstrap import STEPS, run_step
     from nexafi.settings import Settings
 

@@ -17,6 +17,7 @@ from pydantic_core import PydanticUndefined
 
 from cli.contracts.catalog import catalog
 from cli.contracts.golden import sample
+from cli.examples import EXAMPLES
 from gateway.reasons import DEFAULT_STATUS, STATUS
 from nexafi.problems import EDGE, title_of
 from nexafi.settings import PORT_OFFSETS, Settings
@@ -102,14 +103,15 @@ def cli_page() -> str:
         ]
         if rows:
             lines += ["| parameter | default | meaning |", "|---|---|---|", *rows, ""]
+        if examples := EXAMPLES.get(" ".join(path)):
+            width = max(len(line) for line, _ in examples)
+            lines += ["```", *(f"{line:{width}}  # {why}" for line, why in examples), "```\n"]
     return "\n".join(lines).rstrip() + "\n"
 
 
 def _commands(command: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
-    if (
-        module := getattr(command, "_module", None)
-    ) is not None:  # stands for a command that is imported when used
-        command = typer.main.get_command(importlib.import_module(module).app)
+    if hasattr(command, "real"):  # stands for a command that is imported when used
+        command = command.real()
     if not command.hidden:
         yield path, command
         for name, each in getattr(command, "commands", {}).items():
