@@ -25,6 +25,9 @@ ROLES: dict[str, str] = {
 #: Exit status of a process that can not work however often it is started (``EX_CONFIG`` of sysexits.h).
 EXIT_BROKEN = 78
 
+#: Priority of what only shows (projectors, Elasticsearch) against what decides, in the local stack.
+VIEWS_NICENESS = 10
+
 _STORES = frozenset({"postgres", "kafka"})
 
 
@@ -35,6 +38,8 @@ class Group:
     roles: tuple[str, ...]
     needs: frozenset[str]
     stop_tier: int
+    #: On a busy machine money moves first; views, which may lag a little, yield the processor.
+    niceness: int = 0
 
 
 #: Few processes, because each costs some 100 MB before it does anything.
@@ -45,7 +50,7 @@ GROUPS: dict[str, Group] = {
         ("payments", "compliance", "ai", "auth", "payment-saga", "saga-router", "heads"), _STORES, 1
     ),
     "apis": Group(tuple(f"{name}-api" for name in SERVICES), frozenset({"postgres", "elasticsearch"}), 2),
-    "projections": Group(("projector", "search-projector"), _STORES | {"elasticsearch"}, 2),
+    "projections": Group(("projector", "search-projector"), _STORES | {"elasticsearch"}, 2, VIEWS_NICENESS),
 }
 
 

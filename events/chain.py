@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from hashlib import sha256
 from struct import Struct
 from typing import Final
+from uuid import UUID
 
 GENESIS: Final = bytes(32)
 _ROW: Final = Struct(">hihiqi16siqi")
@@ -38,6 +39,23 @@ def encode_row(
             _LENGTH.pack(len(state)),
             state,
         )
+    )
+
+
+def decode_row(row: bytes) -> tuple[int, int, UUID, int, str, bytes, bytes]:
+    """The fields of an encoded row: shard, position, originator, version, topic, metadata, state."""
+    _, _, shard, _, position, _, originator, _, version, length = _ROW.unpack_from(row)
+    topic_end = _ROW.size + length
+    (length,) = _LENGTH.unpack_from(row, topic_end)
+    metadata_end = topic_end + 4 + length
+    return (
+        shard,
+        position,
+        UUID(bytes=originator),
+        version,
+        row[_ROW.size : topic_end].decode(),
+        row[topic_end + 4 : metadata_end],
+        row[metadata_end + 4 :],
     )
 
 

@@ -24,6 +24,11 @@ _left = int(_count or "1")
 _signal: Final = signal.SIGSTOP if _act == "stop" else signal.SIGKILL
 
 
+def armed(name: str) -> bool:
+    """Whether this process is to die at this failpoint."""
+    return _name == name
+
+
 def reach(name: str) -> None:
     """Die (or stop) here when this is the chosen failpoint and its count is used up."""
     global _left  # noqa: PLW0603 -- one process, one failpoint

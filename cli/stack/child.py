@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cli.roles import EXIT_BROKEN
-from cli.stack.process import Command, Identity, launch_argv, tail
+from cli.stack.process import Command, Identity, launch_argv, lower_priority, tail
 from cli.stack.state import Condition, ProcessState
 
 log = logging.getLogger("nexafi.supervisor")
@@ -130,9 +130,19 @@ class Child:
             return
         if not self.ready.is_set():
             log.info("%s is ready", self.name)
+            self._yield_processor()
         self.ready.set()
         self.settled.set()
         self._show("ready", None)
+
+    def _yield_processor(self) -> None:
+        """Not before it is ready: a start should be quick."""
+        if self._command is None or not self._command.niceness or self.state.pid is None:
+            return
+        try:
+            lower_priority(self.state.pid, self._command.niceness)
+        except OSError as error:  # it works all the same, only less politely
+            log.warning("%s keeps its priority: %s", self.name, error)
 
     async def stop(self) -> None:
         """Ask the process to end, wait as long as it may take, then kill it and what it started."""

@@ -84,6 +84,8 @@ class Command:
     stop_signal: int = signal.SIGTERM
     death_signal: int = signal.SIGKILL  # sent by the kernel when the parent dies
     stop_timeout_s: float = 20.0
+    #: Once it is ready it yields the processor to those with a lower figure (0 to 19, as ``nice`` counts).
+    niceness: int = 0
 
 
 def base_env() -> dict[str, str]:
@@ -147,6 +149,25 @@ def run_once(command: Command, log: Path, *, timeout_s: float) -> None:
         )
     if done.returncode != 0:
         raise RuntimeError(f"{Path(command.argv[0]).name} ended with {done.returncode}:\n{tail(log, 15)}")
+
+
+def lower_priority(pid: int, niceness: int) -> None:
+    """Let a process yield to others: all of its threads, and its session where the kernel groups by session.
+
+    With ``sched_autogroup`` (most desktops and many servers) niceness counts only inside a session, and
+    every process of the stack has its own; there the session's own figure decides.
+    """
+    if sys.platform != "linux":
+        os.setpriority(os.PRIO_PROCESS, pid, niceness)
+        return
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        try:
+            os.setpriority(os.PRIO_PROCESS, int(thread.name), niceness)
+        except ProcessLookupError:
+            continue  # that thread has ended
+    group = Path(f"/proc/{pid}/autogroup")
+    if group.exists():
+        group.write_text(str(niceness))
 
 
 def tail(log: Path, lines: int) -> str:

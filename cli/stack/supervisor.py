@@ -239,7 +239,13 @@ class Supervisor:
 
     def _group_command(self, name: str, port: int) -> Command:
         argv = [sys.executable, "-m", "cli.runner", "--health-port", str(port), *roles.GROUPS[name].roles]
-        return Command(argv, env=self._role_env(name), cwd=CHECKOUT, stop_timeout_s=20.0)
+        return Command(
+            argv,
+            env=self._role_env(name),
+            cwd=CHECKOUT,
+            stop_timeout_s=20.0,
+            niceness=roles.GROUPS[name].niceness,
+        )
 
     async def _bootstrap(self, *, after_roles: bool = False) -> None:
         """Run the steps in a process of their own: what they import is gone from memory afterwards."""

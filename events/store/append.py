@@ -86,6 +86,24 @@ def encode_result(
     )
 
 
+def decode_result(row: bytes) -> tuple[UUID, bytes, int, int, int, bytes, int]:
+    """The fields of an encoded result: command, hash, shard, position, outcome, result, microseconds since 2000."""
+    _, _, command, length = _RESULT.unpack_from(row)
+    hash_end = _RESULT.size + length
+    _, shard, _, position, _, outcome, length = _RESULT_TAIL.unpack_from(row, hash_end)
+    start = hash_end + _RESULT_TAIL.size
+    _, since_2000 = _TIMESTAMP.unpack_from(row, start + length)
+    return (
+        UUID(bytes=command),
+        row[_RESULT.size : hash_end],
+        shard,
+        position,
+        outcome,
+        row[start : start + length],
+        since_2000,
+    )
+
+
 def append_in_transaction(conn: psycopg.Connection[Any], schema: str, shards: Sequence[ShardAppend]) -> None:
     """Append inside the caller's transaction. Heads first: a fenced writer writes nothing else."""
     ordered = sorted(shards, key=lambda s: s.shard)  # ascending, so that no two writers can deadlock

@@ -36,8 +36,9 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import tuple_row
 
 from events.errors import AppendDataError, ClaimConflictError, FencedError, UnknownCommitError
-from events.failpoints import reach
+from events.failpoints import armed, reach
 from events.store.append import ShardAppend, append_in_transaction, single_append
+from events.store.at_once import append_at_once, fits
 from events.store.tables import create_statements, month_partition, schema_name
 
 Connection = psycopg.Connection[Any]
@@ -115,9 +116,14 @@ class ShardRecorder(PostgresProcessRecorder):
         :class:`UnknownCommitError` when the outcome is not known.
         """
         try:
-            with self.connection() as conn, conn.transaction():
-                append_in_transaction(conn, self.schema, shards)
-                reach("append")
+            with self.connection() as conn:
+                # A statement can not be stopped half-way: who wants to die there takes the long way.
+                if fits(shards) and not armed("append"):
+                    append_at_once(conn, self.schema, shards)
+                    return
+                with conn.transaction():
+                    append_in_transaction(conn, self.schema, shards)
+                    reach("append")
         except (FencedError, ClaimConflictError):
             raise
         except (psycopg.DataError, psycopg.IntegrityError) as error:

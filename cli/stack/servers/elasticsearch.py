@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import ClassVar
 from urllib.parse import urlsplit
 
+from cli.roles import VIEWS_NICENESS as NICENESS
 from cli.stack.process import Command, base_env
 from cli.stack.servers.base import PROBE_TIMEOUT_S, Base
 
@@ -127,6 +128,7 @@ class Elasticsearch(Base):
             account=self.layout.account,
             stdin=arguments,
             stop_timeout_s=15.0,
+            niceness=NICENESS,
         )
 
     def probe(self) -> str | None:
