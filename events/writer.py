@@ -161,6 +161,11 @@ class Writer(Generic[S]):
             return await self._recover(error)
 
     @property
+    def busy(self) -> bool:
+        """Whether a batch is in flight."""
+        return self._in_flight is not None
+
+    @property
     def finished(self) -> bool:
         """Whether a batch in flight has ended and nobody has looked at its outcome."""
         return self._in_flight is not None and self._in_flight.task.done()
