@@ -36,6 +36,8 @@ class Unit:
     id_bytes: bytes
     request_hash: bytes
     record: ConsumerRecord[bytes, bytes] | None
+    #: Id of the bulk record that this command came in, "" when it came by itself.
+    bulk: str = ""
 
 
 @dataclass(slots=True)
@@ -155,6 +157,7 @@ class CommandCodec:
                         id_to_bytes(identifier),
                         bytes.fromhex(item["hash"]),
                         record,
+                        envelope.id,
                     )
                 )
         except ValidationError as error:

@@ -115,6 +115,7 @@ class ShardBatch(Generic[S]):
         self.replies: list[tuple[str, dict[str, Any]]] = []
         self.answers: dict[bytes, Answer] = {}
         self.snapshot: bytes | None = None
+        self._bulks: dict[str, list[dict[str, Any]]] = {}
         self._hmac_key = hmac_key
         self._refused = f"{decider.service}.{CommandRefused.TYPE}"
 
@@ -179,13 +180,17 @@ class ShardBatch(Generic[S]):
             command_id=letter.command_id,
             correlation_id=named.get("ce_correlationid") or letter.command_id,
         )
-        if unit is not None and unit.envelope.reply_to.startswith("gw:"):
-            reply = self._reply_body(
-                unit, Answer(unit.request_hash, REJECTED, self.runtime.position - 1, {}), False
-            )
-            reply["outcome"] = "failed"
-            reply["result"] = {"reason": "dead-lettered", "detail": letter.error, "pointer": None}
-            self.replies.append((unit.envelope.reply_to, reply))
+        if unit is None or not unit.envelope.reply_to.startswith("gw:"):
+            return
+        position = self.runtime.position - 1
+        result = {"reason": "dead-lettered", "detail": letter.error, "pointer": None}
+        if unit.bulk:
+            self._reply_item(unit, "failed", position, result, False)
+            return
+        reply = self._reply_body(unit, Answer(unit.request_hash, REJECTED, position, {}), False)
+        reply["outcome"] = "failed"
+        reply["result"] = result
+        self.replies.append((unit.envelope.reply_to, reply))
 
     def pass_offset(self, offset: int) -> None:
         """The record at ``offset`` is dealt with. Offsets may have holes (transaction markers)."""
@@ -319,8 +324,32 @@ class ShardBatch(Generic[S]):
         self._reply(unit, answer, False)
 
     def _reply(self, unit: Unit, answer: Answer, conflict: bool) -> None:
-        if unit.envelope.reply_to.startswith("gw:"):
+        if not unit.envelope.reply_to.startswith("gw:"):
+            return
+        if unit.bulk:
+            outcome = "rejected" if answer.outcome or conflict else "accepted"
+            self._reply_item(unit, outcome, answer.position, {} if conflict else answer.result, conflict)
+        else:
             self.replies.append((unit.envelope.reply_to, self._reply_body(unit, answer, conflict)))
+
+    def _reply_item(
+        self, unit: Unit, outcome: str, position: int, result: dict[str, Any], conflict: bool
+    ) -> None:
+        """Items of one bulk record are answered together, and briefly."""
+        items = self._bulks.get(unit.bulk)
+        if items is None:
+            items = self._bulks[unit.bulk] = []
+            body = {"command_id": unit.bulk, "service": self.decider.service, "shard": self.runtime.shard}
+            self.replies.append((unit.envelope.reply_to, body | {"items": items}))
+        items.append(
+            {
+                "index": unit.item,
+                "outcome": outcome,
+                "position": position,
+                "result": result,
+                "conflict": conflict,
+            }
+        )
 
     def _reply_body(self, unit: Unit, answer: Answer, conflict: bool) -> dict[str, Any]:
         return {

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final, Protocol
 
 import orjson
 import structlog
@@ -21,6 +21,17 @@ from nexafi.settings import Settings
 from schemas.common.outcomes import CommandResult
 
 log = structlog.get_logger(__name__)
+
+
+#: Answers in one record: it stays well below the topic's limit.
+_RECORD_ANSWERS: Final = 2_000
+
+
+class Sink(Protocol):
+    """Who waits for answers under one id."""
+
+    def answered(self, body: dict[str, Any]) -> bool:
+        """Take a reply: of a command (:class:`CommandResult`) or of items (:class:`BulkResults`); ``True``: that was all."""
 
 
 class ReplySender:
@@ -42,21 +53,41 @@ class ReplySender:
 
     async def _send(self, partition: int, bodies: list[dict[str, Any]]) -> None:
         try:
-            for start in range(0, len(bodies), 5000):  # a record stays well below the topic's limit
-                await self._producer.send(
-                    REPLIES, orjson.dumps({"results": bodies[start : start + 5000]}), partition=partition
-                )
+            record: list[dict[str, Any]] = []
+            count = 0
+            for body in bodies:
+                record.append(body)
+                count += len(body.get("items", (0,)))
+                if count >= _RECORD_ANSWERS:
+                    await self._producer.send(REPLIES, orjson.dumps({"results": record}), partition=partition)
+                    record, count = [], 0
+            if record:
+                await self._producer.send(REPLIES, orjson.dumps({"results": record}), partition=partition)
         except Exception as error:  # noqa: BLE001 -- a hint: whoever waits will ask for the stored result
             log.warning("reply not sent", partition=partition, count=len(bodies), error=str(error))
 
 
+class _Promise:
+    """A sink that fulfils a future."""
+
+    __slots__ = ("future",)
+
+    def __init__(self, future: asyncio.Future[CommandResult]) -> None:
+        self.future = future
+
+    def answered(self, body: dict[str, Any]) -> bool:
+        if not self.future.done():
+            self.future.set_result(result_of(body))
+        return True
+
+
 class ReplyListener:
-    """The gateway's side: futures by command id."""
+    """The gateway's side: who waits, by command id."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.partition = xxh64_intdigest(settings.instance.encode()) % settings.reply_partitions
-        self._waiting: dict[str, asyncio.Future[CommandResult]] = {}
+        self._waiting: dict[str, Sink] = {}
         self._consumer: AIOKafkaConsumer[bytes, bytes] | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -84,14 +115,15 @@ class ReplyListener:
         self._task = asyncio.create_task(self._listen(consumer))
 
     async def stop(self) -> None:
-        """Stop listening; whoever still waits is cancelled and asks for the stored result."""
+        """Stop listening; whoever still waits asks for the stored result when his time is up."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         if self._consumer is not None:
             await self._consumer.stop()
-        for future in self._waiting.values():
-            future.cancel()
+        for sink in self._waiting.values():
+            if isinstance(sink, _Promise):
+                sink.future.cancel()
         self._waiting.clear()
 
     @property
@@ -99,22 +131,27 @@ class ReplyListener:
         """Whether replies can arrive."""
         return self._task is not None and not self._task.done()
 
+    def register(self, command_id: str, sink: Sink) -> None:
+        """Hand ``sink`` the answers to a command (or bulk record). Before it is produced; :meth:`forget` ends it."""
+        self._waiting[command_id] = sink
+
     def expect(self, command_id: str) -> asyncio.Future[CommandResult]:
         """A future of the answer. Register before producing; :meth:`forget` when no longer interested.
 
         Two requests with the same idempotency key share one future.
         """
-        future = self._waiting.get(command_id)
-        if future is None or future.done():
-            future = asyncio.get_running_loop().create_future()
-            self._waiting[command_id] = future
-        return future
+        sink = self._waiting.get(command_id)
+        if isinstance(sink, _Promise) and not sink.future.done():
+            return sink.future
+        promise = _Promise(asyncio.get_running_loop().create_future())
+        self._waiting[command_id] = promise
+        return promise.future
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def forget(self, command_id: str) -> None:
-        """Drop the future of a command."""
+        """No longer hand over the answers to a command."""
         self._waiting.pop(command_id, None)
 
     async def _listen(self, consumer: AIOKafkaConsumer[bytes, bytes]) -> None:
@@ -132,6 +169,11 @@ class ReplyListener:
             return
         waiting = self._waiting
         for body in bodies:
-            future = waiting.pop(body["command_id"], None)
-            if future is not None and not future.done():
-                future.set_result(CommandResult.model_construct(**body))
+            identifier = body["command_id"]
+            sink = waiting.get(identifier)
+            if sink is not None and sink.answered(body):
+                waiting.pop(identifier, None)
+
+
+#: Replies come from our own writers, in the order of the model's fields.
+result_of: Final = CommandResult.maker()

@@ -7,6 +7,7 @@ written again, so spaces, the order of fields and the order of metadata do not m
 from __future__ import annotations
 
 import hmac
+from collections.abc import Callable
 from hashlib import sha256
 from typing import Annotated, Any, Final
 
@@ -60,8 +61,12 @@ class BodyModel:
             )
         known = [name for name in route.parameters if name in fields]
         self.path_fields = tuple(known)
-        self._validator: Any = self.model.__pydantic_validator__
-        self._serializer: Any = self.model.__pydantic_serializer__
+        # Bound once: reading these attributes of a model class goes through its metaclass every time.
+        validator: Any = self.model.__pydantic_validator__
+        serializer: Any = self.model.__pydantic_serializer__
+        self._from_json, self._from_python = validator.validate_json, validator.validate_python
+        self._to_json = serializer.to_json
+        self.canonical = ordering(self.model)
         many = Annotated[list[self.model], FailFast()]  # type: ignore[name-defined]
         self._many: TypeAdapter[list[Any]] = TypeAdapter(many)
 
@@ -69,18 +74,18 @@ class BodyModel:
         """The validated value; a problem with a pointer when it is not valid. No body is an empty object."""
         bound(body)
         try:
-            value = self._validator.validate_json(body or b"{}", strict=True)
+            value = self._from_json(body or b"{}", strict=True)
         except ValidationError as error:
             raise problem_of(error) from None
         if body:
             refuse_repeated(body)
-        return canonical(value)
+        return self.canonical(value)
 
     def read_line(self, line: bytes) -> Any:
         """One value; ``ValidationError`` when it is not valid, a problem when a name stands in it twice."""
-        value = self._validator.validate_json(line, strict=True)
+        value = self._from_json(line, strict=True)
         refuse_repeated(line)
-        return canonical(value)
+        return self.canonical(value)
 
     def read_many(self, body: bytes) -> list[Any]:
         """A JSON array of bodies; ``ValidationError`` when any is not valid."""
@@ -88,11 +93,11 @@ class BodyModel:
 
     def read_python(self, value: Any) -> Any:
         """The same for a value that is parsed already; ``ValidationError`` when it is not valid."""
-        return canonical(self._validator.validate_python(value, strict=True))
+        return self.canonical(self._from_python(value, strict=True))
 
     def data(self, value: Any, params: dict[str, str], issued: dict[str, str] | None = None) -> bytes:
         """JSON bytes of the command. ``params`` are ids and ``issued`` is the gateway's own: both need no escaping."""
-        written: bytes = self._serializer.to_json(value)
+        written: bytes = self._to_json(value)
         parts = [f'"{name}":"{params[name]}"' for name in self.path_fields]
         if issued:
             parts += [f'"{name}":"{text}"' for name, text in issued.items()]
@@ -116,15 +121,33 @@ class Digests:
         return hmac.digest(self._key, command_type.encode() + b"\0" + data, sha256).hex()
 
 
-def canonical(value: Any) -> Any:
-    """Order the metadata of a value and of the transactions in it, in place; every other order is the model's."""
-    metadata = getattr(value, "metadata", None)
+def ordering(model: type[BaseModel]) -> Callable[[Any], Any]:
+    """A function that orders the metadata of a value and of the transactions in it, in place.
+
+    Every other order is the model's. What a model lacks is not looked for in its values.
+    """
+    fields = model.model_fields
+    if "metadata" in fields:
+        return _order_metadata
+    return _order_transactions if "transactions" in fields else _as_it_is
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def _order_metadata(value: Any) -> Any:
+    metadata = value.metadata
     if metadata and len(metadata) > 1:
         ordered = sorted(metadata.items())
         metadata.clear()
         metadata.update(ordered)
-    for item in getattr(value, "transactions", ()):
-        canonical(item)
+    return value
+
+
+def _order_transactions(value: Any) -> Any:
+    for item in value.transactions:
+        _order_metadata(item)
     return value
 
 

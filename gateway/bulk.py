@@ -12,25 +12,24 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from hashlib import sha1
+from hashlib import sha256
 from typing import Any, Final
-from uuid import UUID
 
 import orjson
 from pydantic import ValidationError
 from pydantic_core import from_json
 
-from gateway.bodies import BodyModel, bound, canonical, problem_of, refuse_repeated
+from gateway.bodies import BodyModel, bound, problem_of, refuse_repeated
 from gateway.commands import Desk, idempotency_key, preferred_wait, seen_token
 from gateway.edge import JSON, Answer, Request
-from gateway.flights import Flight, reused
+from gateway.flights import ItemAnswer, reused
 from gateway.reasons import refusal
 from gateway.routes import CommandRoute
-from nexafi.ids import command_id, partition_for, shard_of
+from nexafi.ids import command_id, derived_id, derived_ids, partition_for, shard_of
 from nexafi.problems import ProblemError, pointer_of
 from schemas.common import tokens
 from schemas.common.envelope import CommandEnvelope
-from schemas.common.outcomes import Bulk, CommandResult
+from schemas.common.outcomes import Bulk
 
 CHUNK_ITEMS: Final = 500
 CHUNK_BYTES: Final = 800 * 1024
@@ -49,7 +48,7 @@ class Item:
     digest: str = ""
     data: bytes = b""
     problem: bytes | None = None
-    flight: Flight | None = None
+    answer: ItemAnswer | None = None
 
 
 @dataclass(slots=True)
@@ -59,6 +58,11 @@ class Chunk:
     shard: int
     items: list[Item] = field(default_factory=list)
     size: int = 0
+
+    def record_id(self, bulk: str) -> str:
+        """The same items of the same bulk are the same record: a retry joins the one on its way."""
+        content = sha256("".join([item.command_id + item.digest for item in self.items]).encode())
+        return derived_id(bulk, "record", content.hexdigest())
 
 
 class TenantGates:
@@ -108,7 +112,6 @@ class BulkEndpoint:
         bulk = command_id(principal.tenant, principal.actor, "POST", request.path, key)
         items = self._items(bulk, values, request.params)
         chunks = list(self._chunks(items))
-        joined = [item.flight for item in items if item.flight is not None]
         deadline = asyncio.get_running_loop().time() + wait_s
         gate = self.gates.enter(principal.tenant)
         try:
@@ -122,9 +125,8 @@ class BulkEndpoint:
         for failure in failures:
             if not isinstance(failure, ProblemError):
                 raise failure
-        if failures and len(failures) == len(chunks) and not joined:
+        if failures and len(failures) == len(chunks):
             raise failures[0]  # nothing was sent: the request as a whole can be tried again
-        await self.desk.flights.wait_all(joined, deadline)
         return self._answer(request, items, seen)
 
     # --- reading
@@ -200,12 +202,13 @@ class BulkEndpoint:
             if fixed >= self._shards:
                 raise ProblemError("not-found")
         of, kind, data_of, shards = self.desk.digests.of, self._type, self.body.data, self._shards
+        order = self.body.canonical
         out = []
         for identifier, value in zip(derived_ids(bulk, len(values)), values, strict=True):
             if type(value) is bytes:
                 out.append(Item(identifier, problem=value))
                 continue
-            data = data_of(canonical(value), params)
+            data = data_of(order(value), params)
             shard = partition_for(identifier, shards) if fixed is None else fixed
             out.append(Item(identifier, shard, of(kind, data), data))
         return out
@@ -215,13 +218,6 @@ class BulkEndpoint:
         for item in items:
             if item.problem is not None:
                 continue
-            try:
-                item.flight = self.desk.flights.find(item.command_id, item.digest)
-            except ProblemError as problem:
-                item.problem = problem.body()
-                continue
-            if item.flight is not None:
-                continue  # the same bulk is on its way already: wait with it
             chunk = open_chunks.get(item.shard)
             size = len(item.data) + len(self._type) + 200
             if chunk is not None and (len(chunk.items) >= CHUNK_ITEMS or chunk.size + size > CHUNK_BYTES):
@@ -239,23 +235,25 @@ class BulkEndpoint:
         self, gate: asyncio.Semaphore, request: Request, bulk: str, chunk: Chunk, deadline: float
     ) -> None:
         """Send one chunk when the tenant's gate lets it, and see it answered before the next may go."""
-        desk, principal = self.desk, request.principal
+        flights, tenant = self.desk.flights, request.principal.tenant
         lane = f"{self.route.service}/{chunk.shard}"
+        record = chunk.record_id(bulk)
         async with gate:
             try:
-                await self._room(lane, principal.tenant, len(chunk.items), deadline)
-                for item in chunk.items:
-                    item.flight = desk.flights.depart(item.command_id, item.digest, lane, principal.tenant)
-                await desk.send(
-                    self.route.service, chunk.shard, self._envelope(request, bulk, chunk), self._record(chunk)
-                )
+                flight = flights.find(record, record)  # the same bulk may be on its way already: wait with it
+                if flight is None:
+                    await self._room(lane, tenant, len(chunk.items), deadline)
+                    flight = flights.depart(record, record, lane, tenant, len(chunk.items))
+                    envelope = self._envelope(request, bulk, record)
+                    self.desk.send(flight, self.route.service, chunk.shard, envelope, self._record(chunk))
+                await flights.wait(flight, deadline - asyncio.get_running_loop().time())
             except ProblemError as problem:
+                body = problem.body()
                 for item in chunk.items:
-                    item.problem = problem.body()
-                    if item.flight is not None:
-                        desk.flights.fail(item.flight, problem)
+                    item.problem = body
                 raise
-            await desk.flights.wait_all([i.flight for i in chunk.items if i.flight], deadline)
+        for index, answer in flight.items.items():
+            chunk.items[index].answer = answer
 
     async def _room(self, lane: str, tenant: str, count: int, deadline: float) -> None:
         """Wait for places, since a bulk can; 429 when there are none until its deadline."""
@@ -270,10 +268,10 @@ class BulkEndpoint:
             else:
                 return
 
-    def _envelope(self, request: Request, bulk: str, chunk: Chunk) -> CommandEnvelope:
+    def _envelope(self, request: Request, bulk: str, record: str) -> CommandEnvelope:
         principal = request.principal
         return CommandEnvelope(
-            chunk.items[0].command_id,
+            record,
             Bulk.TYPE,
             principal.tenant,
             principal.actor,
@@ -305,9 +303,8 @@ class BulkEndpoint:
                     {"index": index, "status": "rejected", "problem": orjson.Fragment(item.problem)}
                 )
                 continue
-            flight = item.flight
-            result = flight.result if flight is not None else None
-            if result is None:
+            answer = item.answer
+            if answer is None:
                 counts["pending"] += 1
                 operation = self.desk.operations.make(
                     self.route.service, item.shard, item.command_id, request.principal.tenant
@@ -316,34 +313,24 @@ class BulkEndpoint:
                     {"index": index, "status": "pending", "operation": f"/v1/operations/{operation}"}
                 )
                 continue
-            source = f"{result.service}/{result.shard}"
-            if result.position > positions.get(source, 0):
-                positions[source] = result.position
-            results.append(self._settled(index, result, counts))
+            source = f"{self.route.service}/{item.shard}"
+            if answer["position"] > positions.get(source, 0):
+                positions[source] = answer["position"]
+            results.append(self._settled(index, answer, counts))
         body = orjson.dumps({"counts": counts, "results": results})
         header = (tokens.HEADER.lower().encode(), tokens.encode(positions).encode())
         return Answer(200, [JSON, header], body)
 
-    def _settled(self, index: int, result: CommandResult, counts: dict[str, int]) -> dict[str, Any]:
-        if result.outcome == "accepted" and not result.conflict:
+    def _settled(self, index: int, answer: ItemAnswer, counts: dict[str, int]) -> dict[str, Any]:
+        result, conflict = answer["result"], answer["conflict"]
+        if answer["outcome"] == "accepted" and not conflict:
             counts["accepted"] += 1
-            return {"index": index, "status": "accepted", "result": result.result}
+            return {"index": index, "status": "accepted", "result": result}
         counts["rejected"] += 1
-        if result.conflict:
+        if conflict:
             problem = reused()
         else:
-            problem = refusal(result.result, wrap=self.route.wrap, path_fields=self.body.path_fields)
+            problem = refusal(result, wrap=self.route.wrap, path_fields=self.body.path_fields)
             if problem.pointer is not None and problem.pointer[:1] != "{":
                 problem.pointer = f"/{index}{problem.pointer}"
         return {"index": index, "status": "rejected", "problem": orjson.Fragment(problem.body())}
-
-
-def derived_ids(parent: str, count: int) -> Iterator[str]:
-    """``derived_id(parent, i)`` for ``i < count``: UUIDv5 (RFC 9562), without building UUID objects."""
-    space = sha1(UUID(parent).bytes, usedforsecurity=False)
-    for index in range(count):
-        h = space.copy()
-        h.update(b"%d" % index)
-        x = h.hexdigest()
-        variant = "89ab"[int(x[16], 16) & 3]
-        yield f"{x[:8]}-{x[8:12]}-5{x[13:16]}-{variant}{x[17:20]}-{x[20:32]}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, Protocol
 
 import orjson
@@ -18,7 +18,7 @@ from aiokafka.errors import KafkaError
 
 from gateway.bodies import BodyModel, Digests
 from gateway.edge import JSON, Answer, RawHeaders, Request
-from gateway.flights import Flight, Flights, reused
+from gateway.flights import Flight, Flights, log_unavailable, reused
 from gateway.operations import (
     Operation,
     OperationIds,
@@ -42,8 +42,6 @@ log = structlog.get_logger(__name__)
 
 MAX_WAIT_S: Final = 30.0
 MAX_KEY_CHARS: Final = 255
-#: After this long without an acknowledgement the log counts as unreachable.
-SEND_TIMEOUT_S: Final = 10.0
 _KEY: Final = re.compile(rb"[\x21-\x7e]+")
 _WAIT: Final = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,6})\"?\s*(?:[,;]|$)", re.IGNORECASE)
 _TOKEN: Final = tokens.HEADER.lower().encode()
@@ -55,8 +53,10 @@ _ANY_POSITION: Final = 2**63 - 1
 class Producer(Protocol):
     """Where commands go; :class:`events.producer.CommandProducer`."""
 
-    async def send(self, service: str, shard: int, envelope: CommandEnvelope, data: bytes) -> None:
-        """Send one command; returns when Kafka has it for good."""
+    def post(
+        self, service: str, shard: int, key: bytes, data: bytes, headers: Sequence[tuple[str, bytes]]
+    ) -> asyncio.Future[None]:
+        """Send without waiting; the future ends when Kafka has the command for good, or can not be reached."""
 
 
 class Desk:
@@ -76,28 +76,39 @@ class Desk:
         self._producer = producer
         self._log_down_until = 0.0
 
-    async def send(self, service: str, shard: int, envelope: CommandEnvelope, data: bytes) -> None:
-        """Produce; the ``log-unavailable`` problem when Kafka does not acknowledge.
+    def send(self, flight: Flight, service: str, shard: int, envelope: CommandEnvelope, data: bytes) -> None:
+        """Produce; the flight hears the answer, or fails when Kafka does not acknowledge.
 
-        A command that was not acknowledged may still arrive. That is why the problem says: send the same again.
+        Raises the ``log-unavailable`` problem at once while Kafka is known to be away. A command that was not
+        acknowledged may still arrive. That is why the problem says: send the same again.
         """
-        now = time.monotonic()
-        if now < self._log_down_until:
-            raise _log_unavailable()
+        if self._log_down_until and time.monotonic() < self._log_down_until:
+            problem = log_unavailable()
+            self.flights.fail(flight, problem)
+            raise problem
         try:
-            async with asyncio.timeout(SEND_TIMEOUT_S):
-                await self._producer.send(service, shard, envelope, data)
-        except (KafkaError, TimeoutError, OSError) as error:
-            log.warning(
-                "command not sent",
-                error=type(error).__name__,
-                target=f"{service}/{shard}",
-                correlation_id=envelope.correlation_id or envelope.id,
-            )
-            self._log_down_until = (
-                time.monotonic() + 0.5
-            )  # one in half a second tries; the others hear at once
-            raise _log_unavailable() from error
+            sent = self._producer.post(service, shard, envelope.id.encode(), data, envelope.headers())
+        except (KafkaError, OSError) as error:
+            self._away()
+            problem = log_unavailable()
+            self.flights.fail(flight, problem)
+            raise problem from error
+        flight.delivery = sent
+        sent.add_done_callback(flight.sent)
+        sent.add_done_callback(self._noticed)
+
+    def _noticed(self, sent: asyncio.Future[None]) -> None:
+        if sent.cancelled():
+            return
+        error = sent.exception()
+        if error is None:
+            self._log_down_until = 0.0
+        else:
+            self._away()
+
+    def _away(self) -> None:
+        """One in half a second tries; the others hear at once."""
+        self._log_down_until = time.monotonic() + 0.5
 
 
 class CommandEndpoint:
@@ -126,10 +137,10 @@ class CommandEndpoint:
 
         flight = desk.flights.find(identifier, digest)
         if flight is None:
-            flight = await self._send(request, identifier, shard, data, digest)
+            flight = self._send(request, identifier, shard, data, digest)
         elif flight.failure is not None:
             raise flight.failure
-        result = await desk.flights.wait(flight, wait_s) if wait_s else flight.result
+        result = await desk.flights.wait(flight, wait_s) if wait_s else await desk.flights.sent(flight)
         if result is None and wait_s:
             # The reply was only a hint. Look once before sending the caller away.
             result = await self._stored(Operation(route.service, shard, identifier))
@@ -144,7 +155,7 @@ class CommandEndpoint:
             raise ProblemError("not-found")
         return shard
 
-    async def _send(self, request: Request, identifier: str, shard: int, data: bytes, digest: str) -> Flight:
+    def _send(self, request: Request, identifier: str, shard: int, data: bytes, digest: str) -> Flight:
         desk, principal = self.desk, request.principal
         lane = f"{self.route.service}/{shard}"
         desk.flights.room(lane, principal.tenant)
@@ -159,11 +170,7 @@ class CommandEndpoint:
             traceparent=request.traceparent,
             time_us=time.time_ns() // 1000,
         )
-        try:
-            await desk.send(self.route.service, shard, envelope, data)
-        except ProblemError as problem:
-            desk.flights.fail(flight, problem)
-            raise
+        desk.send(flight, self.route.service, shard, envelope, data)
         return flight
 
     async def _stored(self, operation: Operation) -> CommandResult | None:
@@ -277,11 +284,3 @@ def preferred_wait(request: Request) -> float:
         return 0.0
     match = _WAIT.search(raw.decode("latin-1"))
     return min(float(match.group(1)), MAX_WAIT_S) if match else 0.0
-
-
-def _log_unavailable() -> ProblemError:
-    return ProblemError(
-        "log-unavailable",
-        "The command was not acknowledged. Send the same request with the same Idempotency-Key again.",
-        headers={"Retry-After": "1"},
-    )

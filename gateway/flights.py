@@ -10,15 +10,24 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import Final, Protocol
+from time import monotonic
+from typing import Any, Final, Protocol, TypeAlias
 
+import structlog
+
+from events.replies import Sink, result_of
 from nexafi.problems import ProblemError
 from nexafi.settings import Settings
 from schemas.common.outcomes import CommandResult
 
+log = structlog.get_logger(__name__)
 #: A flight without an answer is forgotten after this long.
 TTL_S: Final = 35.0
 _SWEEP_S: Final = 1.0
+
+
+#: Answer to one item of a bulk record: an ``ItemResult`` as it came.
+ItemAnswer: TypeAlias = dict[str, Any]
 
 
 class Replies(Protocol):
@@ -32,21 +41,25 @@ class Replies(Protocol):
     def listening(self) -> bool:
         """Whether answers can arrive."""
 
-    def expect(self, command_id: str) -> asyncio.Future[CommandResult]:
-        """A future of the answer."""
+    def register(self, command_id: str, sink: Sink) -> None:
+        """Hand ``sink`` the answers."""
 
     def forget(self, command_id: str) -> None:
-        """Drop the future."""
+        """No longer."""
 
 
 class Flight:
-    """One command on its way."""
+    """One Kafka record on its way: a command, or ``count`` commands of a bulk."""
 
     __slots__ = (
         "command_id",
+        "count",
+        "delivery",
         "digest",
         "ends_at",
         "failure",
+        "flights",
+        "items",
         "landed",
         "lane",
         "result",
@@ -54,16 +67,57 @@ class Flight:
         "waiters",
     )
 
-    def __init__(self, command_id: str, digest: str, lane: str, tenant: str, ends_at: float) -> None:
+    def __init__(
+        self,
+        flights: Flights,
+        command_id: str,
+        digest: str,
+        lane: str,
+        tenant: str,
+        ends_at: float,
+        count: int,
+    ) -> None:
+        self.flights = flights
         self.command_id = command_id
         self.digest = digest
         self.lane = lane
         self.tenant = tenant
         self.ends_at = ends_at
+        self.count = count
+        #: Ends when Kafka has the record; shared with others.
+        self.delivery: asyncio.Future[None] | None = None
         self.landed = False
         self.failure: ProblemError | None = None
         self.result: CommandResult | None = None
+        #: Answers to a bulk's items so far, by their index in the record.
+        self.items: dict[int, ItemAnswer] = {}
         self.waiters: list[asyncio.Future[CommandResult | None]] = []
+
+    def answered(self, body: dict[str, Any]) -> bool:
+        """A reply has come; ``True`` when it was the last."""
+        parts = body.get("items")
+        if parts is None:
+            self.flights.end(self, result_of(body))
+            return True
+        items = self.items
+        for part in parts:
+            items[part["index"]] = part
+        if len(items) < self.count:
+            return False
+        self.flights.end(self, None)
+        return True
+
+    def sent(self, delivery: asyncio.Future[None]) -> None:
+        """Kafka has the record, or never will: then everyone who waits for it hears so."""
+        error = None if delivery.cancelled() else delivery.exception()
+        if delivery.cancelled() or error is not None:
+            log.warning(
+                "command not sent",
+                error=type(error).__name__,
+                target=self.lane,
+                correlation_id=self.command_id,
+            )
+            self.flights.fail(self, log_unavailable())
 
 
 class Flights:
@@ -78,7 +132,6 @@ class Flights:
         self._ages: deque[Flight] = deque()
         self._lanes: dict[str, int] = {}
         self._tenants: dict[str, int] = {}
-        self._bulks: set[asyncio.Future[CommandResult | None]] = set()
         self._drained_at = float("inf")
 
     def __len__(self) -> int:
@@ -98,19 +151,20 @@ class Flights:
         if self._tenants.get(tenant, 0) + count > self._max_tenant:
             raise _busy("You have as many commands under way as one tenant may have.")
 
-    def depart(self, command_id: str, digest: str, lane: str, tenant: str) -> Flight:
-        """Begin a flight; before its command is produced. ``lane`` is ``service/shard``."""
-        loop = asyncio.get_running_loop()
-        flight = Flight(command_id, digest, lane, tenant, loop.time() + self._ttl_s)
+    def depart(self, command_id: str, digest: str, lane: str, tenant: str, count: int = 1) -> Flight:
+        """Begin a flight; before its record is produced. ``lane`` is ``service/shard``."""
+        flight = Flight(self, command_id, digest, lane, tenant, monotonic() + self._ttl_s, count)
         self._open[command_id] = flight
         self._ages.append(flight)
-        self._lanes[lane] = self._lanes.get(lane, 0) + 1
-        self._tenants[tenant] = self._tenants.get(tenant, 0) + 1
-        self._replies.expect(command_id).add_done_callback(_Landing(self, flight))
+        self._lanes[lane] = self._lanes.get(lane, 0) + count
+        self._tenants[tenant] = self._tenants.get(tenant, 0) + count
+        self._replies.register(command_id, flight)
         return flight
 
     def fail(self, flight: Flight, problem: ProblemError) -> None:
-        """The command could not be sent: everyone who waits for it hears so."""
+        """The record could not be sent: everyone who waits for it hears so. An answer that came is the truth."""
+        if flight.landed:
+            return
         flight.failure = problem
         self._replies.forget(flight.command_id)
         self.end(flight, None)
@@ -123,12 +177,20 @@ class Flights:
         flight.result = result
         if self._open.get(flight.command_id) is flight:
             del self._open[flight.command_id]
-        _decrement(self._lanes, flight.lane)
-        _decrement(self._tenants, flight.tenant)
+        _decrement(self._lanes, flight.lane, flight.count)
+        _decrement(self._tenants, flight.tenant, flight.count)
         for waiter in flight.waiters:
             if not waiter.done():
                 waiter.set_result(result)
         flight.waiters.clear()
+
+    async def sent(self, flight: Flight) -> CommandResult | None:
+        """Return when Kafka has the record, with the answer if it is there; raises what kept it from being sent."""
+        if flight.failure is None and not flight.landed and flight.delivery is not None:
+            await asyncio.wait({flight.delivery})
+        if flight.failure is not None:
+            raise flight.failure
+        return flight.result
 
     async def wait(self, flight: Flight, seconds: float) -> CommandResult | None:
         """The answer, or ``None`` when none came in time; raises what kept the command from being sent."""
@@ -139,7 +201,7 @@ class Flights:
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[CommandResult | None] = loop.create_future()
         flight.waiters.append(waiter)
-        timer = loop.call_later(min(seconds, self._drained_at - loop.time()), _give_up, waiter)
+        timer = loop.call_later(max(0, min(seconds, self._drained_at - loop.time())), _give_up, waiter)
         try:
             result = await waiter
         finally:
@@ -150,46 +212,21 @@ class Flights:
             raise flight.failure
         return result
 
-    async def wait_all(self, flights: list[Flight], deadline: float) -> None:
-        """Return when all have ended, or at ``deadline`` (loop time): one waiter for all of them."""
-        loop = asyncio.get_running_loop()
-        waiter: asyncio.Future[CommandResult | None] = loop.create_future()
-        seconds = min(deadline, self._drained_at) - loop.time()
-        timer = loop.call_later(max(seconds, 0), _give_up, waiter)
-        self._bulks.add(waiter)
-        try:
-            # Answers come in order and in batches: who waits for the last open one wakes up seldom.
-            for flight in reversed(flights):
-                while not flight.landed and not waiter.done():
-                    flight.waiters.append(step := loop.create_future())
-                    await asyncio.wait({step, waiter}, return_when=asyncio.FIRST_COMPLETED)
-                    if not step.done():
-                        flight.waiters.remove(step)
-                if waiter.done():
-                    return
-        finally:
-            timer.cancel()
-            self._bulks.discard(waiter)
-
     def drain(self, seconds: float) -> None:
         """Nobody waits for longer than ``seconds`` any more, whoever waits now included."""
-        loop = asyncio.get_running_loop()
-        self._drained_at = loop.time() + seconds
-        loop.call_later(seconds, self._give_up_all)
+        self._drained_at = asyncio.get_running_loop().time() + seconds
+        asyncio.get_running_loop().call_later(seconds, self._give_up_all)
 
     def _give_up_all(self) -> None:
-        for bulk in self._bulks:
-            _give_up(bulk)
         for flight in self._open.values():
             for waiter in flight.waiters:
                 _give_up(waiter)
 
     async def sweep(self) -> None:
         """Forget flights whose answer did not come, for ever."""
-        loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(min(_SWEEP_S, self._ttl_s))
-            now = loop.time()
+            now = monotonic()
             while self._ages and (self._ages[0].landed or self._ages[0].ends_at <= now):
                 flight = self._ages.popleft()
                 if not flight.landed:
@@ -197,30 +234,26 @@ class Flights:
                     self.end(flight, None)
 
 
-class _Landing:
-    """Callback of a reply; a class because a closure for each command costs more."""
-
-    __slots__ = ("flight", "flights")
-
-    def __init__(self, flights: Flights, flight: Flight) -> None:
-        self.flights = flights
-        self.flight = flight
-
-    def __call__(self, future: asyncio.Future[CommandResult]) -> None:
-        self.flights.end(self.flight, None if future.cancelled() else future.result())
-
-
 def _give_up(waiter: asyncio.Future[CommandResult | None]) -> None:
     if not waiter.done():
         waiter.set_result(None)
 
 
-def _decrement(counts: dict[str, int], key: str) -> None:
-    left = counts[key] - 1
+def _decrement(counts: dict[str, int], key: str, count: int) -> None:
+    left = counts[key] - count
     if left:
         counts[key] = left
     else:
         del counts[key]
+
+
+def log_unavailable() -> ProblemError:
+    """The problem of a command that Kafka did not acknowledge; it may have arrived all the same."""
+    return ProblemError(
+        "log-unavailable",
+        "The command was not acknowledged. Send the same request with the same Idempotency-Key again.",
+        headers={"Retry-After": "1"},
+    )
 
 
 def _busy(detail: str) -> ProblemError:

@@ -17,15 +17,20 @@ Ids travel as 36-character lower-case strings.
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+from collections.abc import Iterator
+from functools import lru_cache, partial
+from hashlib import sha1 as _sha1
 from typing import Final
-from uuid import UUID, uuid5
+from uuid import UUID
 
 import orjson
 from xxhash import xxh64_hexdigest, xxh64_intdigest
 
+#: What UUIDv5 is made with; nothing here rests on its strength.
+sha1: Final = partial(_sha1, usedforsecurity=False)
 #: Namespace of command ids. Changing it would make every stored idempotency key forgotten.
 COMMAND_NAMESPACE: Final = UUID("6f0c2f0e-6a5f-5b8e-9d35-4e0a0f3b7c11")
+_COMMANDS: Final = sha1(COMMAND_NAMESPACE.bytes)
 MAX_SHARDS: Final = 1024
 _ID: Final = re.compile(r"^[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\Z")
 _THREE_DIGITS: Final = [f"{n:03x}" for n in range(4 * MAX_SHARDS)]
@@ -36,12 +41,29 @@ _UUID: Final = re.compile(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 
 def command_id(tenant: str, principal: str, method: str, path: str, key: str) -> str:
     """The identity of a command: the same caller, route and ``Idempotency-Key`` give the same id."""
-    return str(uuid5(COMMAND_NAMESPACE, orjson.dumps([tenant, principal, method, path, key]).decode()))
+    named = _COMMANDS.copy()
+    named.update(orjson.dumps([tenant, principal, method, path, key]))
+    return _uuid5(named.hexdigest())
 
 
 def derived_id(parent: str, *parts: str | int) -> str:
     """A command id that follows from another id, e.g. an item of a bulk or a timer of a hold."""
-    return str(uuid5(UUID(parent), "/".join(map(str, parts))))
+    return _uuid5(sha1(UUID(parent).bytes + "/".join(map(str, parts)).encode()).hexdigest())
+
+
+def derived_ids(parent: str, count: int) -> Iterator[str]:
+    """``derived_id(parent, i)`` for ``i < count``."""
+    space = sha1(UUID(parent).bytes)
+    for index in range(count):
+        named = space.copy()
+        named.update(b"%d" % index)
+        yield _uuid5(named.hexdigest())
+
+
+def _uuid5(digest: str) -> str:
+    """The text of a UUIDv5 (RFC 9562, section 5.5) from the hex SHA-1 of namespace and name; no object is built."""
+    variant = "89ab"[int(digest[16], 16) & 3]
+    return f"{digest[:8]}-{digest[8:12]}-5{digest[13:16]}-{variant}{digest[17:20]}-{digest[20:32]}"
 
 
 def partition_for(command: str, partitions: int) -> int:

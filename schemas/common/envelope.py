@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Final
 
 Headers = list[tuple[str, bytes]]
@@ -23,7 +24,14 @@ class MalformedEnvelopeError(ValueError):
 
 def rfc3339(time_us: int) -> str:
     """UTC with microseconds, e.g. ``2026-01-31T12:00:00.000001Z``."""
-    return (_EPOCH + timedelta(microseconds=time_us)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    seconds, rest = divmod(time_us, 1_000_000)
+    return f"{_second(seconds)}.{rest:06d}Z"
+
+
+@lru_cache(maxsize=256)
+def _second(seconds: int) -> str:
+    """Up to the second: formatting a date takes 2 us, and messages of one second are many."""
+    return (_EPOCH + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def micros(text: str) -> int:

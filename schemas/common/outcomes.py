@@ -28,10 +28,29 @@ class CommandResult(Contract):
     conflict: bool = Field(default=False, description="True when this id was used before with another body.")
 
 
+class ItemResult(Contract):
+    """The answer to one item of a bulk record."""
+
+    index: int = Field(description="Place of the item in its record, from 0.")
+    outcome: Outcome
+    position: int
+    result: dict[str, Any]
+    conflict: bool
+
+
+class BulkResults(Contract):
+    """Answers to items of one bulk record; a record that was decided in several batches has several of these."""
+
+    command_id: Id = Field(description="Id of the bulk record.")
+    service: str
+    shard: int
+    items: list[ItemResult]
+
+
 class Reply(Contract):
     """One record on ``nexafi.replies``: the results of one batch for one gateway partition."""
 
-    results: list[CommandResult]
+    results: list[CommandResult | BulkResults]
 
 
 class CommandRefused(Event):
