@@ -103,7 +103,7 @@ class ReplyListener:
             client_id=f"replies-{self._settings.instance}",
             enable_auto_commit=False,
             auto_offset_reset="latest",
-            fetch_max_wait_ms=100,
+            fetch_max_wait_ms=500,
             max_partition_fetch_bytes=4_194_304,
         )
         where = TopicPartition(REPLIES, self.partition)

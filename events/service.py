@@ -125,7 +125,7 @@ class WriterService:
             heartbeat_interval_ms=1000,
             max_records=settings.batch_max_records,
             batch_timeout_ms=POLL_MS,
-            fetch_max_wait_ms=100,
+            fetch_max_wait_ms=500,
             max_partition_fetch_bytes=8 * 1024 * 1024,
             auto_offset_reset="none",
             isolation_level="read_committed",

@@ -102,7 +102,7 @@ class Router(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             enable_auto_commit=False,
             auto_offset_reset="earliest",  # a new group must see every payment there ever was
             isolation_level="read_committed",
-            fetch_max_wait_ms=100,
+            fetch_max_wait_ms=500,
         )
 
     async def _turn(self) -> None:
