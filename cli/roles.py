@@ -46,11 +46,11 @@ class Group:
 GROUPS: dict[str, Group] = {
     "gateway": Group(("gateway",), frozenset({"kafka", "valkey"}), 0),
     "ledger": Group(("ledger",), _STORES, 1),
-    "deciders": Group(
-        ("payments", "compliance", "ai", "auth", "payment-saga", "saga-router", "heads"), _STORES, 1
-    ),
+    "deciders": Group(("payments", "compliance", "ai", "auth", "heads"), _STORES, 1),
     "apis": Group(tuple(f"{name}-api" for name in SERVICES), frozenset({"postgres", "elasticsearch"}), 2),
     "projections": Group(("projector", "search-projector"), _STORES | {"elasticsearch"}, 2, VIEWS_NICENESS),
+    # Half of the commands of a payment are the saga's: apart from the services, each half has a core.
+    "sagas": Group(("payment-saga", "saga-router"), _STORES, 1),
 }
 
 
