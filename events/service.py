@@ -123,7 +123,7 @@ class WriterService:
             group_instance_id=f"{self.service}-{settings.instance}",
             session_timeout_ms=6000,
             heartbeat_interval_ms=1000,
-            max_records=settings.batch_max_records,
+            max_records=2 * settings.batch_max_records,  # while one half is decided, the other is looked up
             batch_timeout_ms=POLL_MS,
             fetch_max_wait_ms=500,
             max_partition_fetch_bytes=8 * 1024 * 1024,

@@ -55,6 +55,8 @@ MAX_REMEMBERED = 100_000
 REACQUIRE_ATTEMPTS = 120
 
 
+Rows: TypeAlias = "dict[bytes, reading.ResultRow]"
+
 #: Errors after which memory is discarded and the shards are acquired again.
 _UNCONFIRMED = (UnknownCommitError, AppendDataError, ClaimConflictError, FencedError, psycopg.Error)
 
@@ -87,6 +89,8 @@ class Writer(Generic[S]):
         self._hmac_key = settings.hmac_key.get_secret_value().encode()
         self._threads = ThreadPoolExecutor(3, thread_name_prefix=f"{decider.service}-store")
         self._in_flight: InFlight | None = None
+        #: Answers of the batch that was committed last: it may have been in flight when the next one was looked up.
+        self._settled: dict[bytes, Answer] = {}
         #: Shards that wait for newer code, and for which command.
         self.waiting: dict[int, str] = {}
         self._bound = settings.batch_max_records
@@ -128,18 +132,26 @@ class Writer(Generic[S]):
         Raises :class:`ShardsLostError` when another owner has taken shards.
         """
         items = self._read(records)
+        ahead: asyncio.Task[Rows] | None = None
         try:
             while items:
                 bound = self._bound
-                await self._step(items[:bound])
-                items = items[bound:]
+                batch, items = items[:bound], items[bound:]
+                rows = await (ahead or self._stored(batch))
+                # The next batch is looked up while this one is decided; what it may miss is remembered.
+                ahead = asyncio.create_task(self._stored(items[:bound])) if items else None
+                await self._step(batch, rows)
                 if self._bound < self.settings.batch_max_records:
                     # Looking for the one bad command among halves: one batch at a time, growing again.
                     await self._settle()
                     self._bound = min(self.settings.batch_max_records, bound * 2)
+                    await _ended(ahead)  # it may be a batch of another size now
+                    ahead = None
             return {}
         except _UNCONFIRMED as error:
             return await self._recover(error)
+        finally:
+            await _ended(ahead)
 
     async def run_due(self) -> dict[int, int]:
         """Act on deadlines that have passed, when no records came to do it on the way."""
@@ -147,7 +159,7 @@ class Writer(Generic[S]):
         if all((due := self.decider.next_due(r.state)) is None or due > now for r in self.shards.values()):
             return {}
         try:
-            await self._step([])
+            await self._step([], {})
             return {}
         except _UNCONFIRMED as error:
             return await self._recover(error)
@@ -189,8 +201,8 @@ class Writer(Generic[S]):
                 log.error("shard waits for newer code", service=self.decider.service, shard=record.partition)
         return items
 
-    async def _step(self, items: list[Item]) -> None:
-        known = await self._known_answers(items)
+    async def _step(self, items: list[Item], rows: Rows) -> None:
+        known = self._known_answers(items, rows)
         started = time.perf_counter()
         batches = await self._decide(items, known)
         self.stats.decide_s += time.perf_counter() - started
@@ -198,27 +210,29 @@ class Writer(Generic[S]):
         if batches:
             self._begin_commit(batches, items)
 
-    async def _known_answers(self, items: Sequence[Item]) -> dict[bytes, Answer]:
-        """Answers of commands that were decided before: in the batch in flight or in the table."""
-        flying = self._in_flight.answers if self._in_flight is not None else {}
-        known: dict[bytes, Answer] = {}
-        asked: list[bytes] = []
-        for item in items:
-            if isinstance(item, Unit):
-                key = item.id_bytes
-                answer = flying.get(key)
-                if answer is None:
-                    asked.append(key)
-                else:
-                    known[key] = answer
-        if asked:
-            started = time.perf_counter()
-            rows = await self._run(reading.results, self.recorder, asked)
-            self.stats.lookup_s += time.perf_counter() - started
-            for key, row in rows.items():
-                known[key] = Answer(
-                    bytes(row.request_hash), row.outcome, row.position, orjson.loads(row.result)
-                )
+    async def _stored(self, items: Sequence[Item]) -> Rows:
+        """Stored results of commands among ``items``."""
+        asked = [item.id_bytes for item in items if isinstance(item, Unit)]
+        if not asked:
+            return {}
+        started = time.perf_counter()
+        rows: Rows = await self._run(reading.results, self.recorder, asked)
+        self.stats.lookup_s += time.perf_counter() - started
+        return rows
+
+    def _known_answers(self, items: Sequence[Item], rows: Rows) -> dict[bytes, Answer]:
+        """Answers of commands that were decided before: stored, in flight, or committed since ``rows`` were read."""
+        known = {
+            key: Answer(bytes(row.request_hash), row.outcome, row.position, orjson.loads(row.result))
+            for key, row in rows.items()
+        }
+        recent = [self._settled] if self._settled else []
+        if self._in_flight is not None:
+            recent.append(self._in_flight.answers)
+        for answers in recent:
+            for item in items:
+                if isinstance(item, Unit) and (answer := answers.get(item.id_bytes)) is not None:
+                    known[item.id_bytes] = answer
         return known
 
     async def _decide(self, items: Sequence[Item], known: dict[bytes, Answer]) -> list[ShardBatch[S]]:
@@ -361,6 +375,7 @@ class Writer(Generic[S]):
             flight = self._in_flight
             try:
                 await flight.task
+                self._settled = flight.answers
             except AppendDataError as error:
                 self._halve(flight.units, error)
                 raise
@@ -391,6 +406,7 @@ class Writer(Generic[S]):
             flight.task.cancel()
         mine = {s: r.epoch for s, r in self.shards.items()}
         self.shards.clear()
+        self._settled = {}
         for attempt in range(1, REACQUIRE_ATTEMPTS + 1):
             try:
                 return await self._reacquire(mine)
@@ -419,3 +435,10 @@ class Writer(Generic[S]):
 
     async def _run(self, function: Callable[..., Any], *args: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *args)
+
+
+async def _ended(task: asyncio.Task[Any] | None) -> None:
+    """Give up a look-up that is not needed; its outcome is nobody's business any more."""
+    if task is not None:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

@@ -131,7 +131,7 @@ class Settings(BaseSettings):
     # --- sizes; every queue, batch and wait has a bound
     shards: dict[str, int] = Field(default_factory=dict)
     """Shards of a service, as JSON (`{"ledger": 64}`). Fixed when the store is made; another count is refused."""
-    batch_max_records: int = 4000
+    batch_max_records: int = 2000
     """Most commands that one append commits together."""
     batch_wait_ms: int = 5
     """How long a writer waits for a batch to fill, in milliseconds."""
