@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
+import pytest
+from aiokafka.errors import KafkaTimeoutError
+
+from events.replies import Sink
 from gateway.flights import Flights
+from nexafi.problems import ProblemError
 from nexafi.settings import Settings
-from schemas.common.outcomes import CommandResult
 
 
 class Silent:
@@ -15,8 +20,8 @@ class Silent:
     address = "gw:0"
     listening = True
 
-    def expect(self, command_id: str) -> asyncio.Future[CommandResult]:
-        return asyncio.get_running_loop().create_future()
+    def register(self, command_id: str, sink: Sink) -> None:
+        return
 
     def forget(self, command_id: str) -> None:
         return
@@ -25,14 +30,55 @@ class Silent:
 async def test_who_waits_when_draining_begins_or_comes_later_waits_no_longer_than_it_says() -> None:
     flights = Flights(Silent(), Settings())
     many = [flights.depart(f"c{n}", "d", "ledger/0", "acme") for n in range(5)]
-    loop = asyncio.get_running_loop()
     waiting = [asyncio.create_task(flights.wait(flight, 600)) for flight in many]
-    bulk = asyncio.create_task(flights.wait_all(many, loop.time() + 600))
+    record = flights.depart("record", "d", "ledger/0", "acme", 500)
+    bulk = asyncio.create_task(flights.wait(record, 600))
     await asyncio.sleep(0)
     flights.drain(0.05)
     late = asyncio.create_task(flights.wait(many[0], 600))
     async with asyncio.timeout(30):
         assert await asyncio.gather(*waiting, late) == [None] * 6
-        await bulk
+        assert await bulk is None
         assert await flights.wait(many[1], 600) is None
-        await flights.wait_all(many, loop.time() + 600)
+        assert await flights.wait(record, 600) is None
+
+
+async def test_a_bulk_record_has_landed_when_its_last_item_is_answered() -> None:
+    """Given a record of three items; when answers come in two parts, one twice; then it lands with the last."""
+    flights = Flights(Silent(), Settings())
+    record = flights.depart("record", "d", "ledger/0", "acme", 3)
+    waiting = asyncio.create_task(flights.wait(record, 600))
+
+    def part(*indexes: int) -> dict[str, Any]:
+        items = [
+            {"index": i, "outcome": "accepted", "position": i, "result": {}, "conflict": False}
+            for i in indexes
+        ]
+        return {"command_id": "record", "service": "ledger", "shard": 0, "items": items}
+
+    assert not record.answered(part(0, 2))
+    assert not record.answered(part(2))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    assert record.answered(part(1))
+    async with asyncio.timeout(30):
+        await waiting
+    assert sorted(record.items) == [0, 1, 2]
+    assert len(flights) == 0
+
+
+async def test_what_kafka_refuses_fails_for_everyone_who_waits_and_frees_its_places() -> None:
+    """Given two who wait for one command; when Kafka never has it; then both hear so, and an answer later is ignored."""
+    flights = Flights(Silent(), Settings(max_commands_per_shard=1))
+    flight = flights.depart("c", "d", "ledger/0", "acme")
+    delivery: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    delivery.add_done_callback(flight.sent)
+    waiting = [asyncio.create_task(flights.wait(flight, 600)) for _ in range(2)]
+    await asyncio.sleep(0)
+    with pytest.raises(ProblemError):
+        flights.room("ledger/0", "acme")
+    delivery.set_exception(KafkaTimeoutError())
+    async with asyncio.timeout(30):
+        failures = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [f.slug for f in failures if isinstance(f, ProblemError)] == ["log-unavailable"] * 2
+    flights.room("ledger/0", "acme")
