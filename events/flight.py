@@ -7,10 +7,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import orjson
+
 from events.codec import BadRecord, Unit
 from events.deciding import Answer, Outgoing
+from events.store.reading import ResultRow
 
 Item: TypeAlias = Unit | BadRecord
+Rows: TypeAlias = dict[bytes, ResultRow]
 
 
 @dataclass
@@ -54,3 +58,26 @@ class ShardsLostError(Exception):
     def __init__(self, shards: Iterable[int]) -> None:
         self.shards = sorted(shards)
         super().__init__(f"lost shards {self.shards}")
+
+
+def known_answers(
+    items: Iterable[Item], rows: Rows, recent: Iterable[dict[bytes, Answer]]
+) -> dict[bytes, Answer]:
+    """Answers of commands that were decided before: stored in ``rows``, or in batches since ``rows`` were read."""
+    known = {
+        key: Answer(bytes(row.request_hash), row.outcome, row.position, orjson.loads(row.result))
+        for key, row in rows.items()
+    }
+    for answers in recent:
+        if answers:
+            for item in items:
+                if isinstance(item, Unit) and (answer := answers.get(item.id_bytes)) is not None:
+                    known[item.id_bytes] = answer
+    return known
+
+
+async def ended(task: asyncio.Task[Any] | None) -> None:
+    """Give up a look-up that is not needed; its outcome is nobody's business any more."""
+    if task is not None:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

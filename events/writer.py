@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from typing import Any, Generic, TypeAlias, TypeVar
 
-import orjson
 import psycopg
 import structlog
 from aiokafka import ConsumerRecord
@@ -31,7 +30,16 @@ from events.errors import (
     UnreadableRecordError,
 )
 from events.failpoints import reach
-from events.flight import Committed, InFlight, Item, ShardsLostError, WriterStats
+from events.flight import (
+    Committed,
+    InFlight,
+    Item,
+    Rows,
+    ShardsLostError,
+    WriterStats,
+    ended,
+    known_answers,
+)
 from events.loading import EventDecoder, load_shard, read_stream
 from events.store import reading
 from events.store.append import ShardAppend
@@ -54,8 +62,6 @@ DISCARD_WAIT_S = 5.0
 MAX_REMEMBERED = 100_000
 REACQUIRE_ATTEMPTS = 120
 
-
-Rows: TypeAlias = "dict[bytes, reading.ResultRow]"
 
 #: Errors after which memory is discarded and the shards are acquired again.
 _UNCONFIRMED = (UnknownCommitError, AppendDataError, ClaimConflictError, FencedError, psycopg.Error)
@@ -145,13 +151,13 @@ class Writer(Generic[S]):
                     # Looking for the one bad command among halves: one batch at a time, growing again.
                     await self._settle()
                     self._bound = min(self.settings.batch_max_records, bound * 2)
-                    await _ended(ahead)  # it may be a batch of another size now
+                    await ended(ahead)  # it may be a batch of another size now
                     ahead = None
             return {}
         except _UNCONFIRMED as error:
             return await self._recover(error)
         finally:
-            await _ended(ahead)
+            await ended(ahead)
 
     async def run_due(self) -> dict[int, int]:
         """Act on deadlines that have passed, when no records came to do it on the way."""
@@ -202,7 +208,8 @@ class Writer(Generic[S]):
         return items
 
     async def _step(self, items: list[Item], rows: Rows) -> None:
-        known = self._known_answers(items, rows)
+        flying = self._in_flight.answers if self._in_flight is not None else {}
+        known = known_answers(items, rows, (self._settled, flying))
         started = time.perf_counter()
         batches = await self._decide(items, known)
         self.stats.decide_s += time.perf_counter() - started
@@ -219,21 +226,6 @@ class Writer(Generic[S]):
         rows: Rows = await self._run(reading.results, self.recorder, asked)
         self.stats.lookup_s += time.perf_counter() - started
         return rows
-
-    def _known_answers(self, items: Sequence[Item], rows: Rows) -> dict[bytes, Answer]:
-        """Answers of commands that were decided before: stored, in flight, or committed since ``rows`` were read."""
-        known = {
-            key: Answer(bytes(row.request_hash), row.outcome, row.position, orjson.loads(row.result))
-            for key, row in rows.items()
-        }
-        recent = [self._settled] if self._settled else []
-        if self._in_flight is not None:
-            recent.append(self._in_flight.answers)
-        for answers in recent:
-            for item in items:
-                if isinstance(item, Unit) and (answer := answers.get(item.id_bytes)) is not None:
-                    known[item.id_bytes] = answer
-        return known
 
     async def _decide(self, items: Sequence[Item], known: dict[bytes, Answer]) -> list[ShardBatch[S]]:
         now = self._clock()
@@ -435,10 +427,3 @@ class Writer(Generic[S]):
 
     async def _run(self, function: Callable[..., Any], *args: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *args)
-
-
-async def _ended(task: asyncio.Task[Any] | None) -> None:
-    """Give up a look-up that is not needed; its outcome is nobody's business any more."""
-    if task is not None:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
