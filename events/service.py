@@ -296,7 +296,7 @@ class WriterService:
     async def _tick(self) -> None:
         """Deadlines, and batches in flight that nobody waits for."""
         while True:
-            await asyncio.sleep(TICK_S if self.writer.busy else IDLE_TICK_S)
+            await asyncio.sleep(TICK_S if self.writer.in_flight else IDLE_TICK_S)
             if self.writer.lock.locked():
                 continue
             try:

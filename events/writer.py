@@ -63,6 +63,8 @@ MAX_REMEMBERED = 100_000
 REACQUIRE_ATTEMPTS = 120
 
 
+#: Errors of a decision that condemn one command.
+_BAD_COMMAND = (AppendDataError, InvariantViolationError, ArithmeticError, LookupError, TypeError, ValueError)
 #: Errors after which memory is discarded and the shards are acquired again.
 _UNCONFIRMED = (UnknownCommitError, AppendDataError, ClaimConflictError, FencedError, psycopg.Error)
 
@@ -94,7 +96,7 @@ class Writer(Generic[S]):
         self._codec = CommandCodec(decider.service, decider.commands)
         self._hmac_key = settings.hmac_key.get_secret_value().encode()
         self._threads = ThreadPoolExecutor(3, thread_name_prefix=f"{decider.service}-store")
-        self._in_flight: InFlight | None = None
+        self.in_flight: InFlight | None = None
         #: Answers of the batch that was committed last: it may have been in flight when the next one was looked up.
         self._settled: dict[bytes, Answer] = {}
         #: Shards that wait for newer code, and for which command.
@@ -179,14 +181,9 @@ class Writer(Generic[S]):
             return await self._recover(error)
 
     @property
-    def busy(self) -> bool:
-        """Whether a batch is in flight."""
-        return self._in_flight is not None
-
-    @property
     def finished(self) -> bool:
         """Whether a batch in flight has ended and nobody has looked at its outcome."""
-        return self._in_flight is not None and self._in_flight.task.done()
+        return self.in_flight is not None and self.in_flight.task.done()
 
     def _read(self, records: Sequence[Record]) -> list[Item]:
         items: list[Item] = []
@@ -208,7 +205,7 @@ class Writer(Generic[S]):
         return items
 
     async def _step(self, items: list[Item], rows: Rows) -> None:
-        flying = self._in_flight.answers if self._in_flight is not None else {}
+        flying = self.in_flight.answers if self.in_flight is not None else {}
         known = known_answers(items, rows, (self._settled, flying))
         started = time.perf_counter()
         batches = await self._decide(items, known)
@@ -277,14 +274,7 @@ class Writer(Generic[S]):
             ):
                 raise poison
             batch.decide(unit)
-        except (
-            AppendDataError,
-            InvariantViolationError,
-            ArithmeticError,
-            LookupError,
-            TypeError,
-            ValueError,
-        ) as error:
+        except _BAD_COMMAND as error:
             # decide() is pure and check_events() comes before evolve(): nothing has changed, only this command is bad.
             log.exception("command set aside", service=self.decider.service, command=unit.envelope.id)
             batch.set_aside(dead_letter(record, error, item=unit.item, command_id=unit.envelope.id), unit)
@@ -301,15 +291,14 @@ class Writer(Generic[S]):
                 await self._hydrate(batch, unit)
             batch.decide(unit)
             if len(batch.rows) == before:
-                runtime.refused_due.add(
-                    due.command_id
-                )  # a deadline that changes nothing would come back for ever
+                # A deadline that changes nothing would come back for ever.
+                runtime.refused_due.add(due.command_id)
 
     async def _hydrate(self, batch: ShardBatch[S], unit: Unit) -> None:
         """Give the domain the closed streams that it asks for: committed, in flight and in this batch."""
         for stream in self.decider.needs(unit.command, batch.runtime.state):
             flying = (
-                self._in_flight.outgoing.get(batch.runtime.shard, []) if self._in_flight is not None else []
+                self.in_flight.outgoing.get(batch.runtime.shard, []) if self.in_flight is not None else []
             )
             history: list[tuple[Event, EventMeta]] = await self._run(
                 read_stream, self.recorder, self.decider, stream
@@ -332,7 +321,7 @@ class Writer(Generic[S]):
         for b in batches:
             answers.update(b.answers)
         task = asyncio.create_task(self._commit(batches, appends))
-        self._in_flight = InFlight(task, answers, {b.runtime.shard: b.outgoing for b in batches}, items)
+        self.in_flight = InFlight(task, answers, {b.runtime.shard: b.outgoing for b in batches}, items)
 
     async def _commit(self, batches: Sequence[ShardBatch[S]], appends: Sequence[ShardAppend]) -> None:
         started = time.perf_counter()
@@ -363,8 +352,8 @@ class Writer(Generic[S]):
                 await self._run(reading.save_snapshot, self.recorder, snapshot)
 
     async def _settle(self) -> None:
-        if self._in_flight is not None:
-            flight = self._in_flight
+        if self.in_flight is not None:
+            flight = self.in_flight
             try:
                 await flight.task
                 self._settled = flight.answers
@@ -372,7 +361,7 @@ class Writer(Generic[S]):
                 self._halve(flight.units, error)
                 raise
             finally:
-                self._in_flight = None
+                self.in_flight = None
 
     def _halve(self, items: list[Item], error: AppendDataError) -> None:
         """Read smaller batches next time; a batch of one is the bad command itself."""
@@ -392,8 +381,8 @@ class Writer(Generic[S]):
         )
         if isinstance(error, ClaimConflictError) and len(self._claim_losers) < MAX_REMEMBERED:
             self._claim_losers |= error.owners
-        if self._in_flight is not None:
-            flight, self._in_flight = self._in_flight, None
+        if self.in_flight is not None:
+            flight, self.in_flight = self.in_flight, None
             await asyncio.wait([flight.task], timeout=DISCARD_WAIT_S)
             flight.task.cancel()
         mine = {s: r.epoch for s, r in self.shards.items()}
