@@ -45,8 +45,10 @@ class Reader:
     def __init__(self, engine: AsyncEngine) -> None:
         self.engine = engine
 
-    async def ready(self, request: Request, views: Sequence[str]) -> tuple[str, dict[str, int]]:
-        """The caller's tenant and the positions that will be read, once they include the caller's token."""
+    async def ready(
+        self, request: Request, views: Sequence[str], also: Mapping[str, int] | None = None
+    ) -> tuple[str, dict[str, int]]:
+        """The caller's tenant and the positions that will be read, once they include the caller's token and ``also``."""
         caller = request.scope[SCOPE_KEY]
         if not caller.tenant:
             raise ProblemError("not-found")
@@ -55,6 +57,7 @@ class Reader:
             wanted = tokens.decode(raw)
         except tokens.MalformedTokenError as error:
             raise ProblemError("invalid-consistency-token", str(error), pointer=tokens.HEADER) from None
+        tokens.merge_into(wanted, also or {})
         deadline = time.monotonic() + WAIT_S
         while True:
             seen = await self._marks(views)

@@ -7,7 +7,8 @@ from typing import Any, Final
 from fastapi import FastAPI, Request, Response
 
 from nexafi.role import RoleContext
-from projections.queries.reading import Order, Reader, limit_parameter, time_parameter
+from projections.queries.balances import ALL_BALANCES, ONE_BALANCE, about_the_past, ask
+from projections.queries.reading import Order, Reader, limit_parameter
 from projections.queries.serving import respond, serve_queries
 
 _VIEWS: Final = ("ledger",)
@@ -73,7 +74,12 @@ class LedgerQueries:
         return await self._one(request, "ledgers", ledger_id=ledger_id)
 
     async def trial_balance(self, request: Request, ledger_id: str) -> Response:
-        """Totals by currency, summed over shards; debits equal credits."""
+        """Totals by currency, summed over shards; debits equal credits. With ``at`` or ``known_at``: balances then."""
+        if about_the_past(request.query_params):
+            asked = await ask(self._reader, request, ledger_id, _VIEWS)
+            values = {**asked.parameters, "ledger_id": ledger_id, "tenant": asked.tenant}
+            rows = await self._reader.rows(ALL_BALANCES, values)
+            return respond({"ledger_id": ledger_id, **asked.answer(currencies=rows)}, asked.seen)
         tenant, seen = await self._reader.ready(request, _VIEWS)
         await self._reader.one("ledgers", {"ledger_id": ledger_id, "tenant": tenant})
         rows = await self._reader.rows(
@@ -94,19 +100,15 @@ class LedgerQueries:
         )
 
     async def account(self, request: Request, ledger_id: str, account_id: str) -> Response:
-        """An account; with ``at`` also its balance at that effective time."""
-        at = time_parameter(request.query_params.get("at"), "at")
-        tenant, seen = await self._reader.ready(request, _VIEWS)
-        where = {"account_id": account_id, "ledger_id": ledger_id, "tenant": tenant}
-        row = await self._reader.one("accounts", where)
-        if at is not None:
-            sums = await self._reader.rows(
-                "SELECT coalesce(sum(CASE WHEN side = :side THEN amount ELSE -amount END), 0) AS balance "
-                "FROM views.entries WHERE account_id = :account_id AND effective_at <= :at",
-                {"side": row["normal_side"], "account_id": account_id, "at": at},
-            )
-            row["balance_at"] = {"at": request.query_params["at"], "balance": sums[0]["balance"]}
-        return respond(row, seen)
+        """An account; with ``at`` or ``known_at`` also its balance then, see :mod:`projections.queries.balances`."""
+        where = {"account_id": account_id, "ledger_id": ledger_id}
+        if not about_the_past(request.query_params):
+            return await self._one(request, "accounts", **where)
+        asked = await ask(self._reader, request, ledger_id, _VIEWS)
+        row = await self._reader.one("accounts", {**where, "tenant": asked.tenant})
+        found = await self._reader.rows(ONE_BALANCE, {**asked.parameters, "account_id": account_id})
+        row["balance_at"] = asked.answer(balance=found[0]["balance"])
+        return respond(row, asked.seen)
 
     async def entries(self, request: Request, ledger_id: str, account_id: str) -> Response:
         """Entries of an account, newest first, with the running balance."""
@@ -140,7 +142,7 @@ class LedgerQueries:
         return await self._one(request, "transactions", ledger_id=ledger_id, transaction_id=transaction_id)
 
     async def holds(self, request: Request, ledger_id: str) -> Response:
-        """Holds of a ledger, filtered by status or debit account."""
+        """Holds of a ledger, filtered by status, debit account (``account_id``) or credit account."""
         query = request.query_params
         return await self._page(
             request,
@@ -149,6 +151,7 @@ class LedgerQueries:
             ledger_id=ledger_id,
             status=query.get("status"),
             debit_account_id=query.get("account_id"),
+            credit_account_id=query.get("credit_account_id"),
         )
 
     async def hold(self, request: Request, ledger_id: str, hold_id: str) -> Response:

@@ -5,19 +5,11 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
 from elasticsearch import AsyncElasticsearch
-from fastapi import FastAPI
 
-from nexafi.database import async_engine
-from nexafi.http import install_problem_handlers
-from nexafi.internal_auth import SCOPE_KEY, Caller
-from nexafi.role import Health, RoleContext
-from projections.queries.reading import Reader
 from projections.search.documents import ENTRIES, PAYMENTS
 from projections.search.indices import client_of
 from projections.search.rebuild import digest, go_back, rebuild, verify
@@ -25,26 +17,9 @@ from services.payments.api import routes
 from tests.integration.projections.conftest import Make
 from tests.integration.projections.test_payments import payment_story
 from tests.integration.projections.test_runner import story
+from tests.kit.asking import asking
 from tests.kit.history import LedgerHistory
-from tests.kit.views import Views, until
-
-
-@asynccontextmanager
-async def searching(views: Views, tenant: str = "acme") -> AsyncIterator[httpx.AsyncClient]:
-    """The payment service's search route, asked as one tenant."""
-    engine = async_engine(views.settings, "test-api", pool_size=2)
-    app = FastAPI()
-    install_problem_handlers(app)
-    routes(app, Reader(engine), RoleContext(views.settings, asyncio.Event(), Health()))
-
-    async def with_caller(scope: Any, receive: Any, send: Any) -> None:
-        scope[SCOPE_KEY] = Caller(tenant, "tester")
-        await app(scope, receive, send)
-
-    transport = httpx.ASGITransport(with_caller)
-    async with httpx.AsyncClient(transport=transport, base_url="http://t") as client:
-        yield client
-    await engine.dispose()
+from tests.kit.views import until
 
 
 async def search(client: httpx.AsyncClient, **query: object) -> dict[str, Any]:
@@ -70,7 +45,10 @@ async def test_search_over_payments_and_entries(make_views: Make) -> None:
     async with views.running("ledger", "payments"), views.mirroring():
         await views.mirrored(PAYMENTS, payments)
         await views.mirrored(ENTRIES, book, foreign)
-        async with searching(views) as client, searching(views, "globex") as other:
+        async with (
+            asking(views.settings, routes) as client,
+            asking(views.settings, routes, "globex") as other,
+        ):
             found = await search(client, q="bergstorm")  # two letters swapped
             assert (found["total"], found["total_is_exact"]) == (60, True)
             assert all("<em>Bergstrom</em>" in hit for i in found["items"] for hit in i["highlights"])

@@ -1,0 +1,125 @@
+"""Balances at a time, as they were known at a time.
+
+Two times: *effective* is when an entry counts, *recorded* when the ledger learned of it. A balance "effective D, as
+known at T" sums the entries that are effective up to D and were recorded up to T. T becomes a vector of positions,
+which the answer returns: given back as ``known_at`` it means the same history for ever, whatever clocks say.
+
+No entries are summed for that. Every entry carries the balance that it left, so the last one recorded up to D has the
+sum of all up to it; only entries that count at another time than they were recorded are looked at one by one, and
+those have an index of their own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from fastapi import Request
+
+from events.store.moments import moment_at, moment_of
+from nexafi.ids import shard_of
+from nexafi.problems import ProblemError
+from projections.queries.reading import Reader, time_parameter
+from schemas.common import tokens
+from schemas.common.envelope import rfc3339
+
+_TIME: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt ]")
+
+#: Of one account (``a``): the balance of what was recorded up to D, and what dated entries add to it.
+_BALANCE: Final = """
+    coalesce((SELECT e.balance_after FROM views.entries e
+              WHERE e.account_id = a.account_id AND e.recorded_at <= LEAST(CAST(:at AS int8), CAST(:recorded AS int8))
+                AND e.position <= :position
+              ORDER BY e.recorded_at DESC, e.sequence DESC LIMIT 1), 0)
+    + coalesce((SELECT sum(CASE WHEN e.side = a.normal_side THEN e.amount ELSE -e.amount END) FROM views.entries e
+                WHERE e.account_id = a.account_id AND e.effective_at <> e.recorded_at
+                  AND e.effective_at <= :at AND e.recorded_at > :at AND e.position <= :position), 0)
+    - coalesce((SELECT sum(CASE WHEN e.side = a.normal_side THEN e.amount ELSE -e.amount END) FROM views.entries e
+                WHERE e.account_id = a.account_id AND e.effective_at <> e.recorded_at
+                  AND e.effective_at > :at AND e.recorded_at <= :at AND e.position <= :position), 0)"""
+ONE_BALANCE: Final = (
+    f"SELECT {_BALANCE} AS balance FROM views.accounts a WHERE a.account_id = CAST(:account_id AS uuid)"  # noqa: S608 - ours
+)
+ALL_BALANCES: Final = f"""
+    WITH b AS (SELECT a.currency, a.normal_side, {_BALANCE} AS balance FROM views.accounts a
+               WHERE a.ledger_id = CAST(:ledger_id AS uuid) AND a.tenant = :tenant)
+    SELECT currency, count(*) AS accounts,
+           sum(CASE WHEN (normal_side = 'debit') = (balance >= 0) THEN abs(balance) ELSE 0 END) AS debit_balances,
+           sum(CASE WHEN (normal_side = 'debit') = (balance >= 0) THEN 0 ELSE abs(balance) END) AS credit_balances
+    FROM b GROUP BY currency ORDER BY currency"""  # noqa: S608 - ours
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question about the past: effective up to ``at_us``, recorded up to ``position`` of one shard."""
+
+    tenant: str
+    seen: dict[str, int]
+    at_us: int
+    source: str
+    position: int
+    recorded_us: int
+
+    @property
+    def parameters(self) -> dict[str, int]:
+        """For :data:`ONE_BALANCE` and :data:`ALL_BALANCES`."""
+        return {"at": self.at_us, "position": self.position, "recorded": self.recorded_us}
+
+    def answer(self, **values: Any) -> dict[str, Any]:
+        """The answer with the times and positions that it is true for."""
+        positions = {self.source: self.position}
+        known = {
+            "time": rfc3339(self.recorded_us) if self.position else None,
+            "positions": positions,
+            "token": tokens.encode(positions),
+        }
+        return {"at": rfc3339(self.at_us), **values, "known_at": known}
+
+
+def about_the_past(query: Mapping[str, str]) -> bool:
+    """Whether the caller asks for another time than now."""
+    return "at" in query or "known_at" in query
+
+
+async def ask(reader: Reader, request: Request, ledger_id: str, views: tuple[str, ...]) -> Asked:
+    """Resolve ``at`` and ``known_at``, and wait until the views have come so far.
+
+    ``known_at`` is a time or the ``token`` of an earlier answer. ``at`` left out is the time of ``known_at``.
+    """
+    query = request.query_params
+    tenant, seen = await reader.ready(request, views)
+    await reader.one("ledgers", {"ledger_id": ledger_id, "tenant": tenant})
+    at_us = time_parameter(query.get("at"), "at")
+    shard = shard_of(ledger_id)
+    source = next(s for s in seen if s.endswith(f"/{shard}"))
+    service = source.partition("/")[0]
+    known_at = query.get("known_at")
+    if known_at is None:
+        moment = await moment_of(reader.engine, service, shard, seen[source])
+    elif _TIME.match(known_at):
+        time_us = time_parameter(known_at, "known_at")
+        assert time_us is not None
+        moment = await moment_at(reader.engine, service, shard, time_us)
+    else:
+        moment = await moment_of(reader.engine, service, shard, _given(known_at, source))
+    if moment is None:
+        raise ProblemError("invalid-parameter", "That position is not recorded.", pointer="?known_at")
+    if moment.position > seen[source]:
+        tenant, seen = await reader.ready(request, views, {source: moment.position})
+    at = moment.time_us if at_us is None else at_us
+    return Asked(tenant, seen, at, source, moment.position, moment.time_us)
+
+
+def _given(token: str, source: str) -> int:
+    """The position that a token of an earlier answer has for ``source``."""
+    try:
+        positions = tokens.decode(token)
+    except tokens.MalformedTokenError:
+        positions = {}
+    if source not in positions:
+        raise ProblemError(
+            "invalid-parameter", "Neither an RFC 3339 time nor a token of this ledger.", pointer="?known_at"
+        )
+    return positions[source]
