@@ -62,7 +62,7 @@ class Projector:
         health: Health,
         *,
         name: str,
-        max_records: int = MAX_RECORDS,
+        max_records: int = 2 * MAX_RECORDS,
     ) -> None:
         self.view = view
         self.version = version

@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from events.subscription import Source
 from nexafi.database import async_engine, driver
+from nexafi.memory import settle_heap
 from nexafi.role import Health
 from nexafi.settings import Settings
 from projections import versions
@@ -35,6 +36,8 @@ Progress = Callable[[int, int], None]
 #: The live runner is stood still only when fewer events than this are left.
 _CLOSE: Final = 2_000
 _MAX_ROUNDS: Final = 1_000
+#: A build has nobody waiting for it: large batches change each hot row once and commit seldom.
+_MAX_RECORDS: Final = 8_000
 _SWITCH_TRIES: Final = 300
 _SWITCH_PAUSE_S: Final = 0.2
 #: Connections: two of the projector, the live marks, the snapshot, the lock.
@@ -69,7 +72,13 @@ class Builder:
         self._engine = engine
         self._progress = progress
         self._projector = Projector(
-            settings, view, version.version, engine, Health(), name=f"build/{view.name}/{version.version}"
+            settings,
+            view,
+            version.version,
+            engine,
+            Health(),
+            name=f"build/{view.name}/{version.version}",
+            max_records=_MAX_RECORDS,
         )
 
     async def open(self) -> None:
@@ -89,6 +98,11 @@ class Builder:
             if left <= _CLOSE:
                 return
         raise RuntimeError(f"view {self.view.name} grows faster than it can be built")
+
+    async def fill(self) -> None:
+        """Come as far as the live version is now."""
+        async with driver(self._engine) as connection:
+            await self.catch_up(connection)
 
     @asynccontextmanager
     async def level(self, connection: Connection) -> AsyncIterator[Version]:
@@ -146,6 +160,7 @@ async def building(
     settings: Settings, view: View, progress: Progress, *, kept: Version | None = None, scratch: bool = False
 ) -> AsyncIterator[Builder]:
     """A new version of ``view`` (or one that was kept), dropped at the end unless it became the live one."""
+    settle_heap()
     async with AsyncExitStack() as stack:
         engine = async_engine(settings, f"rebuild-{view.name}", pool_size=_CONNECTIONS, session=SESSION)
         stack.push_async_callback(engine.dispose)

@@ -18,12 +18,16 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from nexafi.database import driver
 from nexafi.role import RoleContext
+from nexafi.telemetry import gauge
 from projections.marks import Connection, MarkLostError, Version, live_version, lock_key
 from projections.projector import Projector
 from projections.registry import writer_of
 from projections.upgrading import upgrade
 
 log = structlog.get_logger(__name__)
+_BEHIND: Final = gauge(
+    "nexafi.projection.behind", "Records between a PostgreSQL view and the ends of its topics."
+)
 
 #: Marks of a view that do not move for so long although this runner sees events: the other runner is gone.
 TAKEOVER_S: Final = 10.0
@@ -114,9 +118,11 @@ class Keeper:
         if now - self._shown_at < _SHOW_EVERY_S:
             return
         self._shown_at = now
+        behind = sum(projector.stream.lag().values())
+        _BEHIND.set(behind, {"view": self._view})
         self._ctx.health.details[self.name] = {
             "version": version.version,
-            "records_behind": sum(projector.stream.lag().values()),
+            "records_behind": behind,
             "positions": {f"{s}/{n}": mark.position for (s, n), mark in projector.committed.items()},
         }
 

@@ -54,7 +54,7 @@ async def create(
         settings={
             "number_of_shards": 1,
             "index.translog.durability": "async",  # the mirror is made again from PostgreSQL
-            **(_BUILDING if state == "building" else live),
+            **(_BUILDING if state in ("building", "scratch") else live),
         },
     )
     await connection.execute(

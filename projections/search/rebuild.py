@@ -127,6 +127,17 @@ async def digest(settings: Settings, index: Index) -> Digest:
         return await tools.comparer(live).digest_only()
 
 
+async def filled(settings: Settings, index: Index) -> int:
+    """Fill a new index and drop it again; the number of documents. For measurements."""
+    async with _tools(settings, index) as tools:
+        await _clean(tools)
+        version = await indices.create(tools.connection, tools.client, settings, index, "scratch")
+        try:
+            return await _fill(tools, version, _silent)
+        finally:
+            await _clean(tools)
+
+
 async def go_back(settings: Settings, index: Index) -> Version:
     """Switch to the version that the last rebuild kept, after it has caught up; what was live is kept."""
     async with _tools(settings, index) as tools:
@@ -145,7 +156,8 @@ async def go_back(settings: Settings, index: Index) -> Version:
         return version
 
 
-async def _fill(tools: _Tools, version: Version, progress: Progress) -> None:
+async def _fill(tools: _Tools, version: Version, progress: Progress) -> int:
+    """Bring a version up to its view; the number of documents that were sent."""
     feeder = tools.feeder(version)
     await feeder.open()
     done = 0
@@ -156,6 +168,7 @@ async def _fill(tools: _Tools, version: Version, progress: Progress) -> None:
             tools.index.of_view,
         )
         progress(done, max(done, total))
+    return feeder.sent
 
 
 async def _equal(tools: _Tools, version: Version) -> Comparison:
