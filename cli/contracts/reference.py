@@ -21,6 +21,7 @@ from cli.examples import EXAMPLES
 from gateway.reasons import DEFAULT_STATUS, STATUS
 from nexafi.problems import EDGE, title_of
 from nexafi.settings import PORT_OFFSETS, Settings
+from projections import analytics
 from schemas.common.problems import PROBLEM_BASE
 
 FOLDER: Final = "docs/reference"
@@ -46,7 +47,27 @@ def pages() -> dict[str, str]:
         f"{FOLDER}/commands.md": messages_page("commands"),
         f"{FOLDER}/events.md": messages_page("events"),
         f"{FOLDER}/problems.md": problems_page(),
+        f"{FOLDER}/analytics.md": analytics_page(),
     }
+
+
+def analytics_page() -> str:
+    """Every view of schema ``analytics`` with its columns."""
+    lines = [
+        _NOTE,
+        "# Views for analysts\n",
+        (
+            f"Schema `analytics`, read by the role `{analytics.ROLE}`, which can read nothing else and write nothing. It has no "
+            "password: an administrator sets one, or grants the role to people's own (`GRANT ... TO alice WITH INHERIT TRUE`). "
+            f"Statements end after {analytics.STATEMENT_TIMEOUT}. Amounts are integers of minor units, times `timestamptz`; names of "
+            "people are left out; all tenants are there. The same texts are comments in the database (`\\d+ analytics.payments`).\n"
+        ),
+    ]
+    for view in analytics.VIEWS:
+        lines += [f"## {view.name}\n", f"{view.comment}\n", "| column | meaning |", "|---|---|"]
+        lines += [f"| `{name}` | {meaning} |" for name, (_, meaning) in view.columns.items()]
+        lines.append("")
+    return "\n".join(lines)
 
 
 def settings_page() -> str:

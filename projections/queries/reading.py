@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
@@ -28,7 +28,9 @@ from schemas.common.envelope import micros, rfc3339
 WAIT_S: Final = 5.0
 POLL_S: Final = 0.015
 MAX_PAGE: Final = 200
-_TIMES: Final = frozenset({"created_at", "updated_at", "recorded_at", "effective_at", "expires_at"})
+_TIMES: Final = frozenset(
+    {"created_at", "updated_at", "recorded_at", "effective_at", "expires_at", "decided_at"}
+)
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ class Reader:
             clauses.append(extra)
         key = ", ".join(order.columns)
         if cursor:
-            after = _read_cursor(cursor, len(order.columns))
+            after = _read_cursor(cursor, order.casts)
             names = [f"after_{n}" for n in range(len(after))]
             marks = ", ".join(f"CAST(:{n} AS {kind})" for n, kind in zip(names, order.casts, strict=True))
             clauses.append(f"({key}) < ({marks})")
@@ -184,12 +186,15 @@ def _write_cursor(values: Sequence[Any]) -> str:
     return urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
-def _read_cursor(cursor: str, size: int) -> list[Any]:
+_READ: Final[Mapping[str, Callable[[Any], Any]]] = {"uuid": lambda v: str(UUID(v)), "text": str}
+
+
+def _read_cursor(cursor: str, casts: Sequence[str]) -> list[Any]:
     values: Any = None
     if len(cursor) <= 512:
         with suppress(ValueError):
             values = orjson.loads(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-    if isinstance(values, list) and len(values) == size:
-        with suppress(ValueError, TypeError):
-            return [str(UUID(v)) if isinstance(v, str) else int(v) for v in values]
+    if isinstance(values, list) and len(values) == len(casts):
+        with suppress(ValueError, TypeError, AttributeError):
+            return [_READ.get(kind, int)(value) for kind, value in zip(casts, values, strict=True)]
     raise ProblemError("invalid-parameter", "Not a cursor of this list.", pointer="?cursor")

@@ -1,4 +1,4 @@
-"""What can be asked of the payment service: payments with their timelines, and the search over everything."""
+"""What can be asked of the payment service: payments with their timelines, operations, and the search."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ def routes(app: FastAPI, reader: Reader, ctx: RoleContext) -> None:
     q = PaymentQueries(reader, client, ctx.settings)
     app.add_api_route("/internal/v1/payments", q.payments)
     app.add_api_route("/internal/v1/payments/{payment_id}", q.payment)
+    app.add_api_route("/internal/v1/operations", q.operations)
     app.add_api_route("/internal/v1/search", q.search)
     app.router.add_event_handler("shutdown", client.close)
 
@@ -80,6 +81,22 @@ class PaymentQueries:
             {"id": payment_id},
         )
         return respond(payment, seen)
+
+    async def operations(self, request: Request) -> Response:
+        """What each command has caused, newest first: a row for every (service, shard) that it reached."""
+        tenant, seen = await self._reader.ready(request, ("operations",))
+        query = request.query_params
+        order = Order(
+            ("created_at", "operation_id", "service", "shard"), ("bigint", "text", "text", "smallint")
+        )
+        body = await self._reader.page(
+            "operations",
+            order,
+            {"tenant": tenant, "operation_id": query.get("command_id"), "service": query.get("service")},
+            limit=limit_parameter(query.get("limit")),
+            cursor=query.get("cursor", ""),
+        )
+        return respond(body, seen)
 
     async def search(self, request: Request) -> Response:
         """Search payments and entries; consistent with the caller's token like any query."""

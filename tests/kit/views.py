@@ -131,6 +131,9 @@ class Views:
             yield ctx
         finally:
             ctx.stop.set()
+            _, hanging = await asyncio.wait(tasks, timeout=30)
+            for task in hanging:  # e.g. a topic that is not there: the role's process would be ended as well
+                task.cancel()
             await asyncio.gather(*tasks)
             await engine.dispose()
 

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 from elasticsearch import AsyncElasticsearch
 
+from nexafi.telemetry import prometheus_text
 from projections.search.documents import ENTRIES, PAYMENTS
 from projections.search.indices import client_of
 from projections.search.rebuild import digest, go_back, rebuild, verify
@@ -107,6 +108,13 @@ async def test_drift_is_found_and_mended(make_views: Make) -> None:
     client = client_of(views.settings)
     async with views.running("ledger"), views.mirroring():
         await views.mirrored(ENTRIES, history)
+        metrics = prometheus_text()
+        for name in (
+            b'projection_lag_seconds{view="ledger"}',
+            b'projection_lag_seconds{view="search-entries"}',
+            b"search_behind",
+        ):
+            assert name in metrics
         before = await verify(views.settings, ENTRIES)
         assert before.equal, before.differences
         assert before.rows > 1_000
