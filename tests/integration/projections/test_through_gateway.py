@@ -1,0 +1,97 @@
+"""Every query of the views through the gateway of a whole platform, reading what its caller has just written."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from schemas.common.envelope import rfc3339
+from tests.kit.api import Answer, Caller, callers
+from tests.kit.book import Book, book_of
+from tests.kit.platform import Platform
+
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
+
+
+async def read(caller: Caller, path: str, after: Answer) -> dict[str, Any]:
+    """A query that sees what ``after`` did."""
+    answer = await caller.get(path, consistency_token=after.headers["consistency-token"])
+    assert answer.status == 200, (path, answer)
+    body: dict[str, Any] = answer.json()
+    return body
+
+
+async def ended(caller: Caller, payment: str) -> dict[str, Any]:
+    """The payment, once it has come to an end."""
+    for _ in range(400):
+        answer = await caller.get(f"/v1/payments/{payment}")
+        if answer.status == 200 and answer.json()["status"] not in ("initiated", "held", "posted"):
+            return dict(answer.json())
+        await asyncio.sleep(0.1)
+    raise AssertionError(f"the payment did not end: {answer}")
+
+
+async def listed(caller: Caller, path: str) -> list[dict[str, Any]]:
+    """The first page of a list, once it has anything: another service's view, of which no token says anything."""
+    for _ in range(200):
+        answer = await caller.get(path)
+        assert answer.status == 200, answer
+        items: list[dict[str, Any]] = answer.json()["items"]
+        if items:
+            return items
+        await asyncio.sleep(0.1)
+    raise AssertionError(f"nothing in {path}")
+
+
+async def assert_ledger_is_readable(caller: Caller, book: Book) -> None:
+    """Accounts, entries, transactions, holds, trial balance; now and as it was before."""
+    first = await book.post(500, "opening balance")
+    account = await read(caller, f"{book.path}/accounts/{book.alice}", first)
+    assert account["balance"] == 500
+    later = await book.post(300, "a second one")
+    earlier = account["updated_at"].replace("+", "%2B")
+    then = await read(caller, f"{book.path}/accounts/{book.alice}?known_at={earlier}", later)
+    assert (then["balance"], then["balance_at"]["balance"]) == (800, 500)
+    token = then["balance_at"]["known_at"]["token"]
+    again = await read(caller, f"{book.path}/accounts/{book.alice}?known_at={token}", later)
+    assert again["balance_at"] == then["balance_at"]
+    [euro] = (await read(caller, f"{book.path}/trial-balance?at={earlier}", later))["currencies"]
+    assert euro["debit_balances"] == euro["credit_balances"] == 500
+    hold = {"debit_account_id": book.alice, "credit_account_id": book.bob, "amount": 50, "currency": "EUR"}
+    placed = await caller.post(f"{book.path}/holds", hold)
+    holds = await read(caller, f"{book.path}/holds?credit_account_id={book.bob}&status=open", placed)
+    assert [h["hold_id"] for h in holds["items"]] == [placed.result["hold_id"]]
+    entries = await read(caller, f"{book.path}/accounts/{book.alice}/entries?limit=1", placed)
+    assert (entries["items"][0]["amount"], entries["next_cursor"] is None) == (300, False)
+    operations = await read(caller, "/v1/operations?service=ledger&limit=3", placed)
+    assert operations["items"][0]["last_event"] == "ledger.hold-placed.v1"
+
+
+async def test_what_was_written_can_be_asked_and_found(platform: Platform) -> None:
+    async with callers(platform, "reader", "stranger") as (caller, stranger):
+        book = await book_of(caller)
+        await assert_ledger_is_readable(caller, book)
+        made = await caller.post("/v1/payments", book.payment(120, description="three wooden chairs"))
+        payment = made.result["payment_id"]
+        assert (await ended(caller, payment))["status"] == "settled"
+        shown = await read(caller, f"/v1/payments/{payment}", made)
+        assert shown["timeline"][-1]["event"] == "payment-settled"
+        assert shown["refunds"] == []
+        [screening] = await listed(caller, f"/v1/compliance/screenings?payment_id={payment}")
+        assert screening["outcome"] == "clear"
+        one = await read(caller, f"/v1/compliance/screenings/{screening['screening_id']}", made)
+        assert one["hits"] == []
+        found = await read(caller, "/v1/search?q=woden%20chairs&kind=payment", made)
+        assert [i["id"] for i in found["items"]] == [payment]
+        by_account = await read(caller, f"/v1/search?kind=entry&account_id={book.alice}&amount_min=400", made)
+        assert [(i["amount"], i["side"]) for i in by_account["items"]] == [(500, "credit")]
+        assert by_account["facets"]["side"] == {"credit": 1}
+        assert sum(bar["count"] for bar in by_account["histogram"]) == 1
+        unseen = await stranger.get("/v1/search?q=chairs")
+        assert unseen.json()["total"] == 0
+        for path in (f"/v1/payments/{payment}", f"{book.path}/trial-balance?at={rfc3339(0)}"):
+            assert (await stranger.get(path)).status == 404
+        assert (await stranger.get("/v1/operations")).json()["items"] == []
+        assert (await stranger.get(f"/v1/compliance/hits?payment_id={payment}")).json()["items"] == []
