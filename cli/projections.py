@@ -23,6 +23,8 @@ from projections.versions import RebuildRunningError
 
 app = typer.Typer(no_args_is_help=True, help="Verify, rebuild and switch views.")
 console = Console()
+if not console.is_terminal:
+    console.width = 160  # a log or a pipe: columns need not be squeezed
 _DRIFT = 1
 _REFUSED = 2
 _SEARCH = {index.view for index in INDICES}
