@@ -205,11 +205,13 @@ class Views:
 
     async def reached(self, view: str, *histories: History, timeout_s: float = 60.0) -> None:
         """Wait until the live version has taken in these histories."""
-        wanted = {h.shard: h.position for h in histories}
+        wanted = {(h.service, h.shard): h.position for h in histories}
+        query = "SELECT service, shard, position FROM views.live_marks WHERE view = %s"
         deadline = time.monotonic() + timeout_s
         while True:
-            have = await self.positions(view)
-            if all(have.get(shard, 0) >= position for shard, position in wanted.items()):
+            rows = await asyncio.to_thread(self.query, query, view)
+            have = {(service, shard): position for service, shard, position in rows}
+            if all(have.get(source, 0) >= position for source, position in wanted.items()):
                 return
             assert time.monotonic() < deadline, (
                 f"{view} stands at {have}, not {wanted}: {self.health.problems}"
