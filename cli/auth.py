@@ -226,7 +226,10 @@ def _table(rows: list[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("id", "name", "status", "created", "scopes", box=None, header_style="bold")
+    table = Table(box=None, header_style="bold")
+    table.add_column("id", no_wrap=True, min_width=36)
+    for name in ("name", "status", "created", "scopes"):
+        table.add_column(name, overflow="fold")
     for row in rows:
         table.add_row(
             row["id"], row["name"], row["status"], row["created_at"][:19] + "Z", " ".join(row["scopes"])

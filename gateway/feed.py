@@ -44,6 +44,7 @@ class Event:
 
     source: str
     position: int
+    time: str
     type: str
     subject: str
     correlation: str
@@ -64,6 +65,7 @@ def of_arrival(arrival: Arrival) -> Event:
     return Event(
         arrival.source,
         arrival.position,
+        attributes.get("time", ""),
         attributes["type"],
         attributes.get("subject", ""),
         attributes.get("correlationid", ""),
@@ -78,6 +80,7 @@ def of_item(source: str, item: Mapping[str, Any]) -> Event:
     return Event(
         source,
         item["position"],
+        item["time"],
         item["type"],
         item["subject"],
         item["correlationid"],

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from typing import Any, Final
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from typing import Final
 
 import orjson
 import structlog
@@ -21,6 +21,7 @@ from gateway.feed import Event, Feed, Histories
 from gateway.hub import SERVICES, Hub, Listener, ending
 from gateway.operations import Operation, OperationIds, representation, stored_result
 from gateway.principal import Authenticator
+from gateway.trail import Trail
 from nexafi.problems import ProblemError
 from schemas.common import tokens
 from schemas.common.outcomes import CommandResult
@@ -36,6 +37,8 @@ KEEP_ALIVE_S: Final = 10.0
 #: A revoked credential ends its streams within this long (and what the gateway's cache of credentials adds).
 CHECK_S: Final = 2.0
 MAX_TYPES: Final = 64
+#: Stored events of an operation that are put in order of time.
+MAX_HELD: Final = 1_000
 _RETRY_MS: Final = 1_000
 _RESULT_FIRST_S: Final = 0.1
 _RESULT_MAX_S: Final = 1.0
@@ -43,14 +46,6 @@ _HEADERS: Final = ((b"content-type", b"text/event-stream"), (b"x-accel-buffering
 _LAST_ID: Final = "Last-Event-ID"
 _CORRELATION: Final = re.compile(r"[0-9a-zA-Z_.:-]{1,64}")
 _TYPES: Final = frozenset([*LEDGER, *PAYMENTS, *COMPLIANCE, *(f"{s}.command-refused.v1" for s in SERVICES)])
-
-_PAYMENT_ENDS: Final = frozenset({"payments.payment-settled.v1", "payments.payment-failed.v1"})
-#: What an operation begins beyond its own result, and what ends that.
-BEGINS: Final[Mapping[str, frozenset[str]]] = {
-    "payments.payment-initiated.v1": _PAYMENT_ENDS,
-    "payments.cancellation-requested.v1": _PAYMENT_ENDS,
-    "payments.refund-requested.v1": frozenset({"payments.refund-settled.v1", "payments.refund-failed.v1"}),
-}
 
 
 class _Streams:
@@ -219,11 +214,12 @@ class OperationEventsEndpoint(_Streams):
             heads = await feed.heads()
             feed.start(heads, {})
             feed.seen |= {s: p for s, p in (await feed.since(*_of(operation))).items() if s in heads}
-            async for event in self._events(request, feed, trail):
+            told = dict(feed.seen)
+            async for event in self._events(request, feed, trail, told):
                 if event is None:
-                    yield sign_of_life(_merged(feed.seen, token))
+                    yield sign_of_life(_merged(told, token))
                 elif event.position > token.get(event.source, 0):
-                    yield frame(_merged(feed.seen, token), event.body)
+                    yield frame(_merged(told, token), event.body)
         if feed.listener.ended is None:
             data = ending("completed", operation=orjson.Fragment(shown))
             yield frame("", orjson.dumps(data), "end")
@@ -247,77 +243,49 @@ class OperationEventsEndpoint(_Streams):
                 yield None
         yield result
 
-    async def _events(self, request: Request, feed: Feed, trail: Trail) -> AsyncIterator[Event | None]:
-        """Events until the trail has ended; what the command itself did is all in history by now."""
-        async for event in feed.history():
+    async def _events(
+        self, request: Request, feed: Feed, trail: Trail, told: tokens.Positions
+    ) -> AsyncIterator[Event | None]:
+        """Events until the trail has ended; what the command itself did is all in history by now.
+
+        ``told`` is kept at what the listener has been handed. What is stored comes in order of time: a cause is always
+        older than what it caused, whatever shards the two are on.
+        """
+        async for event in _by_time(feed.history()):
             if feed.listener.ended is not None:
                 return
             if not trail.note(event):
+                told[event.source] = event.position
                 yield event
         if not trail.has_ended():
             async for arrived in self.live(request, feed):
-                if arrived is None or not trail.note(arrived):
-                    yield arrived
-                if trail.has_ended():
+                if arrived is not None and trail.note(arrived):
                     break
+                told |= feed.seen
+                yield arrived
         if trail.last is not None:
             # Shards have no order among them. What led to the end is stored by now, and goes before it.
             feed.seen[trail.last.source] = trail.last.position - 1
-            async for event in feed.history():
+            async for event in _by_time(feed.history()):
+                told[event.source] = event.position
                 yield event
 
 
-class Trail:
-    """Which events belong to an operation, and whether what it began has ended."""
+async def _by_time(events: AsyncIterator[Event]) -> AsyncIterator[Event]:
+    """In order of time, as far as a bounded number of them can be held."""
+    held: list[Event] = []
+    async for event in events:
+        held.append(event)
+        if len(held) == MAX_HELD:
+            for each in sorted(held, key=_time):
+                yield each
+            held.clear()
+    for each in sorted(held, key=_time):
+        yield each
 
-    def __init__(self, command_id: str) -> None:
-        self._command_id = command_id
-        self._subject = ""
-        self._mark = b""
-        self._awaited: frozenset[str] = frozenset()
-        self.last: Event | None = None
 
-    def follow(self, result: Mapping[str, Any]) -> None:
-        """Follow the payment that the command is about, also when it came in a bulk or a timer went on with it.
-
-        A payment may have several refunds under way: of its events those that name this one belong here.
-        """
-        self._subject = str(result.get("payment_id", ""))
-        self._mark = str(result.get("refund_id", "")).encode()
-
-    def ids(self) -> list[str]:
-        """What is asked of history."""
-        return [i for i in (self._command_id, self._subject) if i]
-
-    def concerns(self, event: Event) -> bool:
-        """Whether the event belongs to the operation."""
-        if self._command_id in (event.correlation, event.causation):
-            return True
-        return self._subject in (event.subject, event.saga) and self._marked(event.body)
-
-    def concerns_raw(self, event: RawEvent) -> bool:
-        """The same, of a record."""
-        headers = event.headers
-        command, subject = self._command_id.encode(), self._subject.encode()
-        if command in (headers.get("ce_correlationid"), headers.get("ce_causationid")):
-            return True
-        return subject in (headers.get("ce_subject"), headers.get("ce_sagaid")) and self._marked(event.value)
-
-    def _marked(self, data: bytes) -> bool:
-        return self._subject != "" and self._mark in data
-
-    def note(self, event: Event) -> bool:
-        """Take an event into account; whether it is the one that ends all."""
-        if event.causation == self._command_id and event.type in BEGINS:
-            self._awaited = BEGINS[event.type]
-        elif event.type in self._awaited and self._mark in event.body:
-            self.last = event
-            return True
-        return False
-
-    def has_ended(self) -> bool:
-        """Whether nothing more is to come."""
-        return self.last is not None or not self._awaited
+def _time(event: Event) -> str:
+    return event.time
 
 
 def frame(token: str, data: bytes, name: str = "") -> bytes:

@@ -11,7 +11,9 @@ from typing import Any
 
 import aiohttp
 import pytest
+from typer.testing import CliRunner
 
+from cli.auth import app
 from cli.stack.paths import CHECKOUT
 from tests.kit.api import Caller, callers
 from tests.kit.platform import Platform
@@ -20,23 +22,29 @@ pytestmark = [pytest.mark.stack, pytest.mark.timeout(240)]
 
 
 def _nexafi(platform: Platform, *arguments: str, status: int = 0) -> str:
+    """The command in this process: what it prints, or what it complains of when it is to fail."""
     settings = platform.settings
-    env = dict(os.environ) | {
+    env = {
         "NEXAFI_DATA_DIR": str(settings.data_dir),
         "NEXAFI_PORT_BASE": str(settings.port_base),
-        "COLUMNS": "400",
+        "NEXAFI_HMAC_KEY": settings.hmac_key.get_secret_value(),
+        "COLUMNS": "200",
     }
-    done = subprocess.run(
-        [sys.executable, "-m", "cli", "auth", *arguments],
-        cwd=CHECKOUT,
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-    )
-    assert done.returncode == status, done.stdout + done.stderr
+    done = CliRunner().invoke(app, list(arguments), env=env)
+    assert done.exit_code == status, (done.output, done.exception)
     return done.stdout if status == 0 else done.stderr
+
+
+def test_the_command_is_there(platform: Platform) -> None:
+    env = dict(os.environ) | {
+        "NEXAFI_DATA_DIR": str(platform.settings.data_dir),
+        "NEXAFI_PORT_BASE": str(platform.settings.port_base),
+    }
+    command = [sys.executable, "-m", "cli", "auth", "keys", "list", "--tenant", "demo"]
+    said = subprocess.run(
+        command, cwd=CHECKOUT, env=env, capture_output=True, text=True, timeout=90, check=True
+    )
+    assert "demo" in said.stdout
 
 
 async def _status(http: aiohttp.ClientSession, platform: Platform, token: str) -> int:

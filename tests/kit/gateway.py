@@ -18,8 +18,8 @@ import orjson
 
 from cli.roles import SERVICES
 from cli.stack import ports
-from tests.kit.engine import ROOT
 from tests.kit.platform import Platform
+from tests.kit.source import ROOT
 
 _READY_S = 90.0
 

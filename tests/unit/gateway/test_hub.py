@@ -10,7 +10,8 @@ from aiokafka import ConsumerRecord
 from events.subscription import Batch, RawEvent
 from gateway.feed import Event
 from gateway.hub import MAX_WAITING, MAX_WAITING_BYTES, Arrival, Hub, Listener, ending
-from gateway.streams import Trail, frame
+from gateway.streams import frame
+from gateway.trail import Trail
 from nexafi.problems import ProblemError
 from nexafi.settings import Settings
 
@@ -112,7 +113,7 @@ async def test_draining_ends_streams_and_takes_no_more() -> None:
 
 
 def event(kind: str, *, causation: str = "", subject: str = "", saga: str = "", body: bytes = b"{}") -> Event:
-    return Event("payments/0", 1, kind, subject, "bulk", causation, saga, body)
+    return Event("payments/0", 1, "", kind, subject, "bulk", causation, saga, body)
 
 
 def test_a_trail_follows_what_the_command_began_and_nothing_else() -> None:
