@@ -59,12 +59,16 @@ async def catch_up(installation: Installation, role: str, view: str, *, window_s
             if now - (begun or started) > (window_s if begun else START_S):
                 break
             await asyncio.sleep(_POLL_S)
-        if not begun or seen == first:
+        if not begun:
             raise TimeoutError(f"{role} took in {seen} of {target} events in time")
         assert cpu is not None
         facts = {"cpu": cpu.shares(), "events": seen, "of": target}
         if seen < target:
             await asyncio.to_thread(process.end)
+        if (
+            first > target // 10
+        ):  # few large steps: the first one counts, and so does the start of the process
+            return CatchUp(seen, last - started, seen >= target, facts | {"clock": "from the start"})
         return CatchUp(seen - first, last - begun, seen >= target, facts)
     finally:
         store.close()
