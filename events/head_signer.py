@@ -159,7 +159,13 @@ async def run(ctx: RoleContext) -> None:
     """Sign until ``ctx.stop`` is set, and once more while stopping."""
     health, every_s = ctx.health, ctx.settings.heads_every_s
     health.expect("heads")
-    keys = await asyncio.to_thread(signing_keys, ctx.settings)
+    try:
+        keys = await asyncio.to_thread(signing_keys, ctx.settings)
+    except OSError as error:  # a container without a folder of its own
+        raise RuntimeError(
+            f"there is no key to sign with, and none can be kept ({error}): set NEXAFI_HEAD_SIGNING_KEYS to what "
+            "`nexafi audit keys --new` prints"
+        ) from error
     producer = new_producer(ctx.settings, "heads")
     await producer.start()
     signer = HeadSigner(ctx, keys, producer)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from hashlib import sha256
 from typing import Any
 
@@ -17,6 +18,7 @@ from events.store.append import ShardAppend, encode_result
 from events.store.heads import Head, read_heads
 from events.store.reading import BatchRow, Snapshot
 from events.store.recorder import ShardRecorder
+from events.store.tables import month_partition
 from nexafi.ids import derived_id
 from schemas.common.base import Command
 from schemas.ledger.commands import CloseAccount, CreateLedger, OpenAccount, PlaceHold, PostTransaction
@@ -158,6 +160,9 @@ class RecordedLedger:
 
     def store(self, recorder: ShardRecorder) -> None:
         """Append what is not yet in the store, and one snapshot of now."""
+        with recorder.connection() as conn:
+            for statement in month_partition(recorder.service, date(2026, 1, 1)):
+                conn.execute(statement)
         for append in self._appends:
             append.epoch = next(h.epoch for h in read_heads(recorder) if h.shard == self.shard)
             recorder.append([append])
