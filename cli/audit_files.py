@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from cli.audit_sources import HeadsOption, KeysOption, could_not, signed_heads
-
-if TYPE_CHECKING:
-    from events.signed_heads import HeadBook
-    from nexafi.settings import Settings
 
 _Service = Annotated[list[str] | None, typer.Option(help="Only this service (repeat for more).")]
 
@@ -108,12 +103,15 @@ def supersede(
     """
     import psycopg
 
+    from events.signed_heads import signing_keys
+    from events.supersede import discontinued
+    from events.supersede import supersede as replace
     from nexafi.settings import Settings
 
     settings = Settings()
     book = signed_heads(settings, "topic", None)
     try:
-        found = _discontinued(settings, service, book)
+        found = discontinued(settings, service, book) if book is not None else []
     except psycopg.Error as error:
         raise could_not(f"the database: {error}") from error
     if book is None or not found:
@@ -123,42 +121,7 @@ def supersede(
         print(f"{service}/{row[0]}: {problem}")
     if not yes:
         typer.confirm(f"Sign that these {len(found)} heads hold from now on?", abort=True)
-    asyncio.run(_supersede(settings, service, book, [row for row, _ in found], reason))
-
-
-def _discontinued(settings: Settings, service: str, book: HeadBook | None) -> list[tuple[Any, str]]:
-    from events.head_signer import heads_of, judge
-
-    if book is None:
-        return []
-    last = {s: h[-1].position for (name, s), h in book.heads.items() if name == service}
-    rows = [(row, judge(service, row, book, 0)[1]) for row in heads_of(settings, service, last)]
-    return [
-        (row, problem) for row, problem in rows if problem is not None and book.heads.get((service, row[0]))
-    ]
-
-
-async def _supersede(settings: Settings, service: str, book: HeadBook, rows: list[Any], reason: str) -> None:
-    from events.producer import new_producer
-    from events.signed_heads import SignedHead, sign, signing_keys
-    from events.topics import HEADS
-
-    producer, secret = new_producer(settings, "supersede"), signing_keys(settings)
-    await producer.start()
-    try:
-        for shard, history, position, chain, _ in rows:
-            before = book.heads[service, shard][-1]
-            head = SignedHead(
-                service,
-                shard,
-                history,
-                position,
-                bytes(chain).hex(),
-                time.time_ns() // 1000,
-                (before.position, before.chain_hash),
-                reason,
-            )
-            await producer.send_and_wait(HEADS, sign(head, secret).encode(), key=head.key, partition=0)
-            print(f"{service}/{shard}: position {position} replaces {before.position}")
-    finally:
-        await producer.stop()
+    keys = signing_keys(settings)
+    for head in asyncio.run(replace(settings, keys, service, book, [row for row, _ in found], reason)):
+        assert head.supersedes is not None
+        print(f"{service}/{head.shard}: position {head.position} replaces {head.supersedes[0]}")

@@ -129,6 +129,7 @@ def _clear_the_way(settings: Settings, manifest: Manifest, force: bool, say: Say
 async def _bring_back(settings: Settings, manifest: Manifest, accept_loss: bool, say: Say) -> RestoreReport:
     from cli.deciders import working_decider_of
     from events.backup.restoring import Restore
+    from events.supersede import after_restore
     from projections.migrations import migrate as migrate_views
 
     deciders = {
@@ -145,6 +146,7 @@ async def _bring_back(settings: Settings, manifest: Manifest, accept_loss: bool,
         lineages = work.begin_histories()
         await work.reissue()
         await asyncio.to_thread(work.make_ready, lambda conn: _tell_views(conn, lineages))
+        work.report.notes += await after_restore(settings, deciders, f"restored backup {manifest.id}")
         return work.report
 
 

@@ -36,6 +36,7 @@ from events.verify import (
     copied_rows,
     in_parts,
 )
+from nexafi.memory import collecting_seldom
 
 FORMAT: Final = "nexafi-history/1"
 #: Longest line that is read; a command's record is at most 4 MiB, and JSON text can at most sextuple it.
@@ -326,7 +327,7 @@ def verify_file(
     """
     reader, begun = _Reader(decider, keys, trusted), time.perf_counter()
     try:
-        with _open_for_reading(path) as out:
+        with _open_for_reading(path) as out, collecting_seldom():
             reader.read(_records(out))
     except InvariantViolationError as error:
         reader.report.problem = f"an invariant is broken: {error}"

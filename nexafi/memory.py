@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import gc
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 YOUNG: Final = 100_000
@@ -24,3 +26,14 @@ def settle_heap() -> None:
     gc.freeze()
     gc.set_threshold(YOUNG, MIDDLE, OLD)
     sys.setswitchinterval(SWITCH_S)
+
+
+@contextmanager
+def collecting_seldom() -> Iterator[None]:
+    """The same thresholds for a block that goes through millions of events and makes no cycles."""
+    before = gc.get_threshold()
+    gc.set_threshold(YOUNG, MIDDLE, OLD)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
