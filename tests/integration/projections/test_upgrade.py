@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from projections import registry
+from projections.migrations import migrate
 from tests.integration.projections.conftest import Make
 from tests.integration.projections.test_payments import payment_story
 from tests.integration.projections.test_runner import story
@@ -26,10 +29,15 @@ async def test_older_code_is_kept_up_and_then_replaced(make_views: Make, noted: 
         await views.reached("payments", history)
     assert views.query(_LIVE, "payments") == [(1, 1)]
     if not noted:
-        views.execute("UPDATE views.versions SET layout = ''")
+        views.execute("ALTER TABLE views.versions DROP COLUMN layout, DROP CONSTRAINT versions_state_check")
+        views.execute(
+            "ALTER TABLE views.versions ADD CONSTRAINT versions_state_check"
+            " CHECK (state IN ('building', 'live', 'kept', 'scratch'))"
+        )
     codes = registry.VIEWS["payments"][:1]
     registry.VIEWS["payments"] = (*codes, newest[1])
     registry.VIEWS["payments"] = tuple(views.renamed(v) for v in registry.VIEWS["payments"])
+    await asyncio.to_thread(migrate, views.settings)
     async with views.running("payments"):
         await until(lambda: views.query(_LIVE, "payments") == [(2, 2)])
         await views.reached("payments", history)
