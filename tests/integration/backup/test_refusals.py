@@ -19,8 +19,9 @@ from events.backup.marker import RestoreUnfinishedError, refuse
 from events.migrations import migrate
 from nexafi.settings import Settings
 from tests.kit.counter import Add, Open
-from tests.kit.engine import ROOT, Engine
+from tests.kit.engine import Engine
 from tests.kit.restoring import back_up, destroy, facts, restored
+from tests.kit.source import ROOT
 
 pytestmark = pytest.mark.kill
 
