@@ -113,7 +113,7 @@ def test_a_proof_shows_one_event_and_nothing_else(
 ) -> None:
     trust, file, checked = ("--heads", books.heads, "--keys", books.keys), tmp_path / "proof.json", 0
     ledger = books.ledgers[1]
-    for position in {*range(1, ledger.position, 7), ledger.position}:
+    for position in (*range(1, ledger.position, 7), ledger.position):
         nexafi("audit", "prove", "ledger", "--position", f"1/{position}", "--out", str(file), *trust)
         shown = json.loads(nexafi("audit", "check-proof", str(file), "--keys", books.keys, "--json").stdout)
         assert shown["event"]["position"] == position
