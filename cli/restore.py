@@ -163,22 +163,22 @@ def _tell_views(conn: psycopg.Connection[tuple[Any, ...]], lineages: Sequence[Li
 
 async def _clear_search(settings: Settings) -> list[str]:
     """Search indices are made again from the views; the old ones may know what never happened."""
-    from elasticsearch import ApiError, AsyncElasticsearch, TransportError
+    from elasticsearch import ApiError, TransportError
 
     from projections.search.documents import INDICES
+    from projections.search.indices import client_of
 
-    client = AsyncElasticsearch(settings.elasticsearch, request_timeout=30)
+    patterns = [f"{index.alias(settings)}-v*" for index in INDICES]
+    client = client_of(settings)
     try:
-        for index in INDICES:
-            if await client.indices.exists_alias(name=index.alias(settings)):
-                names = list(await client.indices.get_alias(name=index.alias(settings)))
-                await client.indices.delete(index=names)
+        found = await client.indices.get(
+            index=",".join(patterns), allow_no_indices=True, filter_path="*.aliases"
+        )
+        for name in found.body:
+            await client.options(ignore_status=404).indices.delete(index=name)
     except (ApiError, TransportError) as error:
-        aliases = ", ".join(i.alias(settings) for i in INDICES)
         why = type(error).__name__
-        return [
-            f"search was not cleared ({why}): delete the indices of {aliases} before its projector starts"
-        ]
+        return [f"search was not cleared ({why}): delete {', '.join(patterns)} before its projector starts"]
     finally:
         await client.close()
     return []

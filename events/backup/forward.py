@@ -156,7 +156,8 @@ class ShardRoll(Generic[S]):
         """Events whose command is not on the topic any more. The command's id is kept, so that it can not happen twice."""
         self._evolve(batch, run)
         cause = run[0].causation
-        batch.answer(bytes.fromhex(cause.replace("-", "")), b"", ACCEPTED, {})
+        outcome = REJECTED if run[0].topic == self._refused else ACCEPTED
+        batch.answer(bytes.fromhex(cause.replace("-", "")), b"", outcome, {})
         self.report.answers_unknown.append(cause)
 
     def _evolve(self, batch: PastBatch[S], run: Sequence[PastEvent]) -> None:

@@ -92,6 +92,17 @@ class Restore:
         self._commands: TopicReader
 
     async def __aenter__(self) -> Restore:
+        try:
+            await self._open()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    async def _open(self) -> None:
         self._events = await self._stack.enter_async_context(TopicReader(self.settings))
         self._commands = await self._stack.enter_async_context(TopicReader(self.settings))
         for entry in self.manifest.stores:
@@ -104,10 +115,6 @@ class Restore:
             with recorder.connection() as conn:
                 lineage = Lineage.read(conn, entry.service)
             self._stores.append(_Store(self._deciders[entry.service], recorder, lineage, heads))
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._stack.aclose()
 
     # ------------------------------------------------------------------ roll forward
 

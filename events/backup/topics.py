@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
@@ -26,6 +27,8 @@ from schemas.common.outcomes import Bulk
 log = structlog.get_logger(__name__)
 MAX_RECORDS: Final = 2_000
 _EMPTY_POLL_MS: Final = 1_000
+#: Services other than ledger and payments may forget answers after 90 days: an older command proves nothing by its absence.
+_ANSWERS_KEPT_MS: Final = 80 * 24 * 3600 * 1000
 
 Record: TypeAlias = ConsumerRecord[bytes, bytes]
 
@@ -225,7 +228,8 @@ async def commands_start(reader: TopicReader, recorder: ShardRecorder, head: Hea
         )
     if head.next_offset > first:
         async for records in reader.records(topic, head.shard, head.next_offset - 1, head.next_offset):
-            if not _decided(recorder, records[0]):
+            old = time.time() * 1000 - records[0].timestamp > _ANSWERS_KEPT_MS
+            if not old and not _decided(recorder, records[0]):
                 return first, end, f"{where} does not have the last command of the backup: not the same topic"
     return head.next_offset, end, ""
 
