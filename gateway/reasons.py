@@ -17,11 +17,11 @@ _NOT_FOUND: Final = (
 ).split()
 _CONFLICT: Final = (
     "account-closed account-not-empty account-has-holds code-taken already-claimed already-reversed already-recorded "
-    "already-decided case-closed hold-closed hold-expired payment-posted payment-closed payment-not-settled "
+    "case-closed hold-closed hold-expired payment-posted payment-closed payment-not-settled "
     "payment-not-in-review client-disabled key-revoked balance-outside-limits condition-not-met insufficient-funds "
-    "ceiling-exceeded nothing-left-to-refund refund-exceeds-captured amount-exceeds-hold claimed case-withdrawn"
+    "ceiling-exceeded nothing-left-to-refund refund-exceeds-captured amount-exceeds-hold"
 ).split()
-_FORBIDDEN: Final = "internal-command saga-only saga-hold".split()
+_FORBIDDEN: Final = "internal-command saga-only".split()
 
 STATUS: Final[dict[str, int]] = (
     dict.fromkeys(_NOT_FOUND, 404) | dict.fromkeys(_CONFLICT, 409) | dict.fromkeys(_FORBIDDEN, 403)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
@@ -186,7 +186,7 @@ def _write_cursor(values: Sequence[Any]) -> str:
     return urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
-_READ: Final[Mapping[str, Callable[[Any], Any]]] = {"uuid": lambda v: str(UUID(v)), "text": str}
+_INTEGERS: Final = {"smallint": 2**15, "integer": 2**31, "bigint": 2**63}
 
 
 def _read_cursor(cursor: str, casts: Sequence[str]) -> list[Any]:
@@ -195,6 +195,16 @@ def _read_cursor(cursor: str, casts: Sequence[str]) -> list[Any]:
         with suppress(ValueError):
             values = orjson.loads(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
     if isinstance(values, list) and len(values) == len(casts):
-        with suppress(ValueError, TypeError, AttributeError):
-            return [_READ.get(kind, int)(value) for kind, value in zip(casts, values, strict=True)]
+        with suppress(ValueError, TypeError):
+            return [_key_value(v, kind) for v, kind in zip(values, casts, strict=True)]
     raise ProblemError("invalid-parameter", "Not a cursor of this list.", pointer="?cursor")
+
+
+def _key_value(value: Any, kind: str) -> str | int:
+    """A value of a cursor as its column's type has it; ``ValueError`` when it is none."""
+    if isinstance(value, str) and kind in ("uuid", "text"):
+        return str(UUID(value)) if kind == "uuid" else value
+    bound = _INTEGERS.get(kind, 0)
+    if type(value) is int and -bound <= value < bound:
+        return value
+    raise ValueError(kind)

@@ -105,7 +105,10 @@ class PaymentQueries:
         try:
             found = await self._client.search(**wanted)
         except BadRequestError as error:
-            raise ProblemError("invalid-parameter", "This can not be searched for in this way.") from error
+            pointer = "?cursor" if "cursor" in request.query_params else "?q"
+            raise ProblemError(
+                "invalid-parameter", "This can not be searched for in this way.", pointer=pointer
+            ) from error
         except (ApiError, TransportError) as error:
             raise ProblemError(
                 "service-unavailable", "The search does not answer now.", headers={"Retry-After": "1"}

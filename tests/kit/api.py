@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import secrets
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -81,7 +82,7 @@ class Caller:
         While a part of the platform is away (503 with ``Retry-After``) it is tried again, as a client would.
         """
         sent = {"Authorization": f"Bearer {self.token}", **self.headers}
-        data = body if isinstance(body, bytes) or body is None else orjson.dumps(body)
+        data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()  # any integer
         if method != "GET":
             sent["Content-Type"] = "application/json"
             sent["Idempotency-Key"] = key or fresh_key()

@@ -56,7 +56,7 @@ class Book:
         last = await self.move(1, f"last-{random.random()}")  # of the same shard: its token covers the others
         token = last.headers["consistency-token"]
         read = await self.caller.get(f"{self.path}/trial-balance", consistency_token=token)
-        (row,) = read.json()["currencies"]
+        (row,) = (row for row in read.json()["currencies"] if row["currency"] == "EUR")
         account = await self.caller.get(f"{self.path}/accounts/{self.accounts[1]}", consistency_token=token)
         assert row["posted_credit"] == row["posted_debit"] == account.json()["posted_credit"]
         return row["posted_credit"] - 1, row["entries"] // 2 - 1

@@ -96,6 +96,8 @@ async def estate_of(owner: Caller, scope_sets: Mapping[str, frozenset[str]] = SC
     await payment_at(owner, parked, frozenset({"in_review", "review", "in-review"}))
     cases = (await owner.get(f"/v1/compliance/cases?payment_id={parked}")).json()["items"]
     ids["case_id"] = cases[0]["case_id"]
+    screenings = await owner.get(f"/v1/compliance/screenings?payment_id={parked}")
+    ids["screening_id"] = screenings.json()["items"][0]["screening_id"]
     tokens = {name: key.token for name, key in keys.items()}
     return Estate(settled["tenant"], ids, accounts, word, owner.token, tokens)
 
