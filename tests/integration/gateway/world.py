@@ -94,12 +94,23 @@ async def estate_of(owner: Caller, scope_sets: Mapping[str, frozenset[str]] = SC
     settled = await payment_at(owner, ids["payment_id"], TERMINAL)
     assert settled["status"] == "settled", settled
     await payment_at(owner, parked, frozenset({"in_review", "review", "in-review"}))
-    cases = (await owner.get(f"/v1/compliance/cases?payment_id={parked}")).json()["items"]
-    ids["case_id"] = cases[0]["case_id"]
-    screenings = await owner.get(f"/v1/compliance/screenings?payment_id={parked}")
-    ids["screening_id"] = screenings.json()["items"][0]["screening_id"]
+    case = await _listed(owner, f"/v1/compliance/cases?payment_id={parked}")
+    ids["case_id"] = case["case_id"]
+    screening = await _listed(owner, f"/v1/compliance/screenings?payment_id={parked}")
+    ids["screening_id"] = screening["screening_id"]
     tokens = {name: key.token for name, key in keys.items()}
     return Estate(settled["tenant"], ids, accounts, word, owner.token, tokens)
+
+
+async def _listed(owner: Caller, path: str) -> dict[str, Any]:
+    """The first of a list once it is in the view, which is another than the one that said so before."""
+    for _ in range(600):
+        answer = await owner.get(path)
+        if answer.status == 200 and answer.json()["items"]:
+            found: dict[str, Any] = answer.json()["items"][0]
+            return found
+        await asyncio.sleep(0.1)
+    raise AssertionError(f"nothing within a minute: {path}")
 
 
 async def payment_at(owner: Caller, payment_id: str, wanted: frozenset[str]) -> dict[str, Any]:
