@@ -26,12 +26,13 @@ def _curl(first: Newcomer) -> str:
 
 
 def _get(first: Newcomer, path: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(
-        first.shell(
-            f"curl -sS --retry 30 --retry-delay 1 '{first.gateway}{path}' -H @{first.data}/demo.headers"
-        )
-    )
-    return found
+    """A read as from a shell; asked again while a part of the platform is still away (503)."""
+    for _ in eventually(90, f"{path} stayed away"):
+        said = first.shell(f"curl -sS '{first.gateway}{path}' -H @{first.data}/demo.headers")
+        found: dict[str, Any] = json.loads(said)
+        if found.get("status") != 503:
+            return found
+    raise AssertionError
 
 
 def _settled(first: Newcomer, payment_id: str) -> dict[str, Any]:
