@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -108,3 +109,4 @@ def own_gateway(platform: Platform, **settings: str) -> Iterator[OwnGateway]:
         yield made
     finally:
         made.kill()
+        shutil.rmtree(made.log_file.parent, ignore_errors=True)
