@@ -172,9 +172,12 @@ class Relay:
         raise LookupError(f"no event after position {after} in the store")
 
     async def _send(self, lane: _Lane, batch: Sequence[Outgoing]) -> None:
-        """Send a run of events and wait until Kafka has all of them."""
+        """Send a run of events and wait until Kafka has all of them.
+
+        A part goes only when the one before it is acknowledged: if that failed and this did not, consumers would
+        see a later position first and drop the earlier ones when they come.
+        """
         producer, topic, shard = self._producer, self._topic, lane.shard
-        deliveries = []
         builder = producer.create_batch()
         times: dict[int, bytes] = {}
         history, shard_bytes = lane.history.encode(), b"%d" % shard
@@ -192,12 +195,12 @@ class Relay:
                 if builder.record_count() == 0:
                     raise KafkaError(f"event {out.position} is larger than a batch may be")
                 builder.close()
-                deliveries.append(await producer.send_batch(builder, topic, partition=shard))
+                await (await producer.send_batch(builder, topic, partition=shard))
                 builder = producer.create_batch()
             if out.topic == self._issued:
                 commands.append(out)
         builder.close()
-        deliveries.append(await producer.send_batch(builder, topic, partition=shard))
+        deliveries = [await producer.send_batch(builder, topic, partition=shard)]
         deliveries.extend([await self.issue(out) for out in commands])
         for delivery in deliveries:
             await delivery

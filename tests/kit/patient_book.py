@@ -31,6 +31,7 @@ class Book:
     caller: Caller
     ledger: str = ""
     accounts: list[str] = field(default_factory=list)
+    funds: int = 0
     repeats: int = 0
 
     @classmethod
@@ -60,6 +61,7 @@ class Book:
 
     async def open_accounts(self, count: int, funds: int) -> None:
         """The bank and ``count`` customers, each with ``funds`` and not to be overdrawn."""
+        self.funds = funds
         path = f"/v1/ledgers/{self.ledger}/accounts"
         bank = await self.sure(path, {"code": "bank", "currency": "EUR", "normal_side": "debit"}, "bank")
         bodies = [{"code": f"c{i}", "currency": "EUR", "floor": 0} for i in range(count)]

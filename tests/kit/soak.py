@@ -45,7 +45,7 @@ FIGURES: Final[dict[str, dict[str, tuple[int, int]]]] = {
     "S20": {"requests": (1_500, 20_000)},
 }
 FOLDER: Final = ROOT / "docs" / "soak"
-_TIMEOUT_S: Final = {"suite": 300, "soak": 3_600}
+_TIMEOUT_S: Final = {"suite": 900, "soak": 3_600}
 
 
 def figures(promise: str) -> pytest.MarkDecorator:

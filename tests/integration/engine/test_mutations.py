@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import secrets
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -25,9 +23,9 @@ from nexafi.settings import Settings
 from tests.integration.engine import properties
 from tests.kit.counter import CounterDecider
 from tests.kit.desk import SHARDS, Desk
+from tests.kit.source_edit import Plant, edit
 
 Check = Callable[[Desk], Awaitable[None]]
-Plant = Callable[[pytest.MonkeyPatch], None]
 
 
 @pytest.fixture
@@ -53,33 +51,6 @@ async def test_the_property_holds(desk: Desk, check: Check) -> None:
 
 
 # ------------------------------------------------------------------ bugs
-
-
-def rewritten(target: Any, old: str, new: str) -> Any:
-    """``target`` with a piece of its source replaced: a bug as somebody would write it."""
-    function = inspect.unwrap(target)
-    source = inspect.getsource(function)
-    assert old in source, f"{function.__qualname__} no longer says {old!r}"
-    code = inspect.cleandoc("\n" + source.replace(old, new, 1))
-    scope = dict(function.__globals__)
-    exec(
-        compile("from __future__ import annotations\n" + code, f"<bug in {function.__name__}>", "exec"), scope
-    )
-    return scope[function.__name__]
-
-
-def edit(owner: Any, name: str, old: str, new: str) -> Plant:
-    """Plant a bug by an edit of the source of ``owner.name``."""
-
-    def plant(monkeypatch: pytest.MonkeyPatch) -> None:
-        sound = getattr(owner, name)
-        broken = rewritten(sound, old, new)
-        monkeypatch.setattr(owner, name, broken)
-        for module in list(sys.modules.values()):  # whoever has imported the function by its name
-            if vars(module).get(name) is sound:
-                monkeypatch.setattr(module, name, broken)
-
-    return plant
 
 
 def forget_what_flies(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,3 +22,4 @@ async def book(mortal: Mortal) -> AsyncIterator[Book]:
     """A tenant with a ledger of its own."""
     async with Book.opened(mortal) as made:
         yield made
+    mortal.trouble.unlink(missing_ok=True)
