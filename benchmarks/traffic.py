@@ -144,7 +144,7 @@ class Traffic:
         names, entries = await asyncio.to_thread(clean_names, rate_count * 4 + 2_000, 7)
         payments = Payments(self.edge, self.installation.settings, names)
         warm = await payments.at_once(50)
-        cpu = self._watch("deciders", "gateway", "ledger", "projections")
+        cpu = self._watch("deciders", "sagas", "gateway", "ledger", "projections")
         run = await payments.at_once(rate_count)
         self._note("saga", cpu, rate_count)
         rate = run.per_s()
