@@ -42,13 +42,44 @@ EXAMPLES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
         ("nexafi audit verify", "all services"),
         ("nexafi audit verify --service ledger --json", "one service, a JSON line for each shard"),
     ),
-    "nexafi dead-letters": (("nexafi dead-letters list ledger", "what the ledger could not read"),),
-    "nexafi dead-letters list": (
-        ("nexafi dead-letters list ledger", "those that wait"),
-        ("nexafi dead-letters list payments --all", "those that were sent again, too"),
+    "nexafi audit heads": (("nexafi audit heads", "redirect it to a file that nobody here can change"),),
+    "nexafi audit keys": (("nexafi audit keys", "give them to auditors"),),
+    "nexafi replay": (
+        ("nexafi replay --as-of 2026-11-24T12:00:00", "balances as they were known then"),
+        ("nexafi replay --service payments --json", "another service, for programs"),
     ),
-    "nexafi dead-letters show": (("nexafi dead-letters show ledger 117", "headers, bytes and cause"),),
-    "nexafi dead-letters retry": (("nexafi dead-letters retry ledger 117", "decide it afresh"),),
+    "nexafi dead-letters": (("nexafi dead-letters list", "what could not be read, of every service"),),
+    "nexafi dead-letters list": (
+        ("nexafi dead-letters list --service ledger", "of one service"),
+        ("nexafi dead-letters list --all --json", "those sent again and discarded, too, for programs"),
+    ),
+    "nexafi dead-letters show": (("nexafi dead-letters show ledger/117", "headers, bytes and cause"),),
+    "nexafi dead-letters retry": (
+        ("nexafi dead-letters retry ledger/117", "decide it afresh"),
+        ("nexafi dead-letters retry --service payments --since 2026-11-24", "all of one service since then"),
+    ),
+    "nexafi dead-letters discard": (
+        ("nexafi dead-letters discard ledger/117 --why 'a test'", "never send it; it stays stored"),
+    ),
+    "nexafi auth": (("nexafi auth clients list", "who may ask for tokens"),),
+    "nexafi auth token": (("nexafi auth token CLIENT_ID --scope ledger:read", "a narrow token"),),
+    "nexafi auth clients": (("nexafi auth clients list", "who may ask for tokens"),),
+    "nexafi auth clients create": (
+        ("nexafi auth clients create shop --scope payments:write", "prints its secret, once"),
+    ),
+    "nexafi auth clients list": (("nexafi auth clients list", "who may ask for tokens"),),
+    "nexafi auth clients disable": (("nexafi auth clients disable CLIENT_ID", "at once, for good"),),
+    "nexafi auth keys": (("nexafi auth keys list", "which keys there are"),),
+    "nexafi auth keys create": (
+        ("nexafi auth keys create nightly --scope ledger:read --days 30", "prints the key, once"),
+    ),
+    "nexafi auth keys list": (("nexafi auth keys list", "which keys there are"),),
+    "nexafi auth keys revoke": (("nexafi auth keys revoke KEY_ID", "at once, for good"),),
+    "nexafi auth signing-keys": (("nexafi auth signing-keys show", "the public halves"),),
+    "nexafi auth signing-keys show": (("nexafi auth signing-keys show", "the public halves"),),
+    "nexafi auth signing-keys rotate": (
+        ("nexafi auth signing-keys rotate", "a new one; old tokens stay valid"),
+    ),
     "nexafi import": (("nexafi import pain.001 payments.xml --dry-run", "check a bank's file"),),
     "nexafi import pain.001": (
         ("nexafi import pain.001 payments.xml --dry-run", "check the file and change nothing"),

@@ -31,8 +31,8 @@ _PROGRAM = r"(?:NEXAFI_\w+=\S+ )*(?:\./dev|(?:\.venv/bin/)?nexafi)"
 _INLINE = re.compile(rf"`({_PROGRAM}(?: [^`]*)?)`")
 _LINE = re.compile(rf"^{_PROGRAM}(?: |$)")
 _FENCE = re.compile(r"^\s*```(\w*)")
-#: What a page writes for "any value": kept as a value, or left out.
-_ANY = re.compile(r"^(?:<[^>]+>|[A-Z][A-Z_]+|…)$")
+#: What a page writes for "any value".
+_ANY = re.compile(r"^(?:[A-Z][A-Z_]+|…)$")
 
 
 def shown(text: str) -> Iterator[str]:
@@ -55,6 +55,7 @@ def shown(text: str) -> Iterator[str]:
 
 def wrong(line: str) -> str | None:
     """Why the command line would not take ``line``; ``None`` when it would."""
+    line = re.sub(r"<[^<>]+>", "VALUE", line)  # what a page writes for any value, also with spaces in it
     words = [word for word in shlex.split(line, comments=True) if not re.match(r"^NEXAFI_\w+=", word)]
     program, *arguments = words
     if program == "./dev" and (not arguments or arguments[0] in {*devenv.COMMANDS, "help", "sync"}):
@@ -122,7 +123,7 @@ def test_the_documentation_names_commands_at_all() -> None:
         "./dev logs a b",
         "nexafi import pain.001 --no-such",
         "nexafi dead-letters lost ledger",
-        "nexafi dead-letters list --all",
+        "nexafi dead-letters discard ledger/1",
         "nexafi restore --from",
         "./dev schemas --no-such",
     ],
