@@ -7,14 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-import orjson
 from aiokafka import ConsumerRecord
 from pydantic import ValidationError
 from pydantic_core import from_json
 
 from events.decider import Due
 from events.errors import UnknownCommandError, UnreadableRecordError
-from events.store.append import DeadLetter
 from schemas.common.base import Command
 from schemas.common.envelope import CommandEnvelope, MalformedEnvelopeError
 from schemas.common.outcomes import Bulk
@@ -179,29 +177,3 @@ def _explain(error: ValidationError) -> str:
     """Where and why, without the input: dead letters hold the bytes, logs must not hold personal data."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     return f"/{'/'.join(str(p) for p in first['loc'])}: {first['msg']} ({error.error_count()} errors)"
-
-
-def dead_letter(
-    record: ConsumerRecord[bytes, bytes], error: Exception, *, item: int = 0, command_id: str | None = None
-) -> DeadLetter:
-    """The record's own bytes and the cause, ready to be stored."""
-    headers = orjson.dumps([[k, v.decode("utf-8", "backslashreplace")] for k, v in record.headers])
-    if command_id is None:
-        candidate = dict(record.headers).get("ce_id", b"").decode("utf-8", "replace")
-        try:
-            id_to_bytes(candidate)
-            command_id = candidate
-        except UnreadableRecordError:
-            command_id = None
-    return DeadLetter(
-        record.topic,
-        record.partition,
-        record.offset,
-        item,
-        headers,
-        record.key,
-        record.value,
-        type(error).__name__,
-        str(error)[:2000],
-        command_id,
-    )

@@ -34,10 +34,7 @@ def _migrate_store(conn: psycopg.Connection[tuple[object, ...]], service: str, s
     s = schema_name(service)
     for statement in create_statements(service):
         conn.execute(statement)
-    today = datetime.now(UTC).date()
-    for day in (today, today.replace(day=1) + timedelta(days=32)):
-        for statement in month_partition(service, day):
-            conn.execute(statement)
+    _months(conn, service)
     meta = f'INSERT INTO "{s}".meta (key, value) VALUES (%s, %s) ON CONFLICT (key) DO NOTHING'
     conn.execute(meta, ("layout", str(LAYOUT_VERSION)))
     conn.execute(meta, ("shards", str(shards)))
@@ -63,6 +60,20 @@ def _migrate_store(conn: psycopg.Connection[tuple[object, ...]], service: str, s
             (shard, history, GENESIS),
         )
         conn.execute(f'INSERT INTO "{s}".relay_marks (shard) VALUES (%s) ON CONFLICT DO NOTHING', (shard,))
+
+
+def prepare_months(settings: Settings, service: str) -> None:
+    """Make the partitions of this month and the next where they are not there yet: a role may run for months."""
+    with psycopg.connect(settings.database, autocommit=True) as conn:
+        conn.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
+        _months(conn, service)
+
+
+def _months(conn: psycopg.Connection[tuple[object, ...]], service: str) -> None:
+    today = datetime.now(UTC).date()
+    for day in (today, today.replace(day=1) + timedelta(days=32)):
+        for statement in month_partition(service, day):
+            conn.execute(statement)
 
 
 def recorded_shards(settings: Settings, service: str) -> int:

@@ -20,7 +20,7 @@ from events.decider import Decider
 from events.errors import EngineError, HistoryGapError
 from events.failpoints import reach
 from events.flight import Committed, ShardsLostError
-from events.migrations import recorded_shards
+from events.migrations import prepare_months, recorded_shards
 from events.producer import new_producer
 from events.relay import Relay
 from events.replies import ReplySender
@@ -40,6 +40,8 @@ TICK_S: Final = 0.02
 #: Nothing is in flight: only deadlines are waited for, and five services tick in one process.
 IDLE_TICK_S: Final = 0.1
 TAKEOVER_RETRY_S: Final = 1.0
+#: How often the place for next month's results is looked after.
+MONTHS_EVERY_S: Final = 6 * 3600.0
 MAX_CLOCK_OFFSET_US: Final = 5_000_000
 #: FastStream's batch subscriber sleeps this long after an empty poll; ours never returns empty (see _patient).
 POLL_MS: Final = 500
@@ -310,8 +312,12 @@ class WriterService:
     async def _guard(self) -> None:
         """Clock, progress and figures, every few seconds."""
         health = self.ctx.health
+        months_at = time.monotonic() + MONTHS_EVERY_S
         while True:
             await asyncio.sleep(2.0)
+            if time.monotonic() >= months_at:
+                months_at = time.monotonic() + MONTHS_EVERY_S
+                await self._prepare_months()
             try:
                 offset = await asyncio.to_thread(clock_offset_us, self.recorder, time.time_ns() // 1000)
                 if abs(offset) > MAX_CLOCK_OFFSET_US:
@@ -343,6 +349,12 @@ class WriterService:
                 "relay_lag": self.relay.lag,
                 "published": self.relay.published,
             }
+
+    async def _prepare_months(self) -> None:
+        try:
+            await asyncio.to_thread(prepare_months, self.ctx.settings, self.service)
+        except Exception:
+            log.exception("next month's partition of results is not there yet", service=self.service)
 
     async def _watch(self) -> None:
         offsets = {  # a shard that waits for newer code makes no progress, and starting anew would not help it

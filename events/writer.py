@@ -18,7 +18,8 @@ import structlog
 from aiokafka import ConsumerRecord
 from psycopg_pool import PoolTimeout
 
-from events.codec import BadRecord, CommandCodec, Unit, dead_letter, due_unit
+from events.codec import BadRecord, CommandCodec, Unit, due_unit
+from events.dead_letters import letter_of
 from events.decider import Decider, EventMeta, InvariantViolationError, Rejected
 from events.deciding import Answer, ShardBatch, ShardRuntime
 from events.errors import (
@@ -243,7 +244,7 @@ class Writer(Generic[S]):
         for item in items:
             batch = batches[item.shard]
             if isinstance(item, BadRecord):
-                batch.set_aside(dead_letter(item.record, item.error), None)
+                batch.set_aside(letter_of(item.record, item.error), None)
                 batch.pass_offset(item.offset)
                 self.stats.dead_letters += 1
                 continue
@@ -277,7 +278,7 @@ class Writer(Generic[S]):
         except _BAD_COMMAND as error:
             # decide() is pure and check_events() comes before evolve(): nothing has changed, only this command is bad.
             log.exception("command set aside", service=self.decider.service, command=unit.envelope.id)
-            batch.set_aside(dead_letter(record, error, item=unit.item, command_id=unit.envelope.id), unit)
+            batch.set_aside(letter_of(record, error, item=unit.item, command_id=unit.envelope.id), unit)
             self.stats.dead_letters += 1
 
     async def _decide_due(self, batch: ShardBatch[S]) -> None:

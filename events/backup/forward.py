@@ -22,7 +22,8 @@ from events.backup.manifest import BackupError
 from events.backup.past import PastEvent, by_command
 from events.backup.report import ShardForward
 from events.begun import made_us
-from events.codec import BadRecord, Unit, dead_letter, due_unit
+from events.codec import BadRecord, Unit, due_unit
+from events.dead_letters import letter_of
 from events.decider import Accepted, Context, Decider, Due, InvariantViolationError, Rejected
 from events.deciding import Answer, ShardBatch, ShardRuntime
 from events.errors import CorruptHistoryError
@@ -177,7 +178,7 @@ class ShardRoll(Generic[S]):
     def _pass(self, batch: PastBatch[S], item: Unit | BadRecord, ahead: Ahead) -> None:
         """A record between two events that has none itself: refused, unreadable, or a repeat."""
         if isinstance(item, BadRecord):
-            batch.letters.append(dead_letter(item.record, item.error))
+            batch.letters.append(letter_of(item.record, item.error))
             self.report.dead_letters += 1
         elif not ahead.is_known(item):
             ahead.decided(item)
@@ -207,7 +208,7 @@ class ShardRoll(Generic[S]):
             if decision is None:
                 decision = UnexplainedCommandError("the command has no events, and its rules accept it")
                 self.report.unexplained.append(unit.envelope.id)
-            letter = dead_letter(unit.record, decision, item=unit.item, command_id=unit.envelope.id)
+            letter = letter_of(unit.record, decision, item=unit.item, command_id=unit.envelope.id)
             batch.letters.append(letter)
             self.report.dead_letters += 1
         elif isinstance(decision, Accepted):
@@ -310,7 +311,7 @@ class ShardRoll(Generic[S]):
         self, batch: ShardBatch[S], item: Unit | BadRecord, reply: dict[str, Any] | None, ahead: Ahead
     ) -> None:
         if isinstance(item, BadRecord):
-            batch.set_aside(dead_letter(item.record, item.error), None)
+            batch.set_aside(letter_of(item.record, item.error), None)
             self.report.dead_letters += 1
             return
         if ahead.is_known(item):
@@ -324,9 +325,7 @@ class ShardRoll(Generic[S]):
                 batch.decide(item)
         except _BAD as error:
             assert item.record is not None
-            batch.set_aside(
-                dead_letter(item.record, error, item=item.item, command_id=item.envelope.id), None
-            )
+            batch.set_aside(letter_of(item.record, error, item=item.item, command_id=item.envelope.id), None)
             self.report.dead_letters += 1
             return
         if reply is None:
