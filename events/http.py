@@ -31,7 +31,8 @@ class StoreQueries:
         self._service = service
         s = schema_name(service)
         self._result = text(
-            f'SELECT shard, position, outcome, result FROM "{s}".command_results WHERE command_id = :id'
+            f"SELECT shard, position, outcome, result, encode(request_hash, 'hex') "
+            f'FROM "{s}".command_results WHERE command_id = :id'
         )
         self._dead = text(
             f'SELECT partition, error FROM "{s}".dead_letters WHERE command_id = :id AND retried_at IS NULL LIMIT 1'
@@ -41,13 +42,24 @@ class StoreQueries:
             f'FROM "{s}".shard_head ORDER BY shard'
         )
 
-    async def result(self, request: Request, command_id: str, shard: Annotated[int, Query(ge=0)]) -> Response:
-        """The stored answer of a command; ``failed`` when it lies in the dead letters; else 404."""
+    async def result(
+        self,
+        request: Request,
+        command_id: str,
+        shard: Annotated[int, Query(ge=0)],
+        digest: Annotated[str, Query(max_length=64)] = "",
+    ) -> Response:
+        """The stored answer of a command; ``failed`` when it lies in the dead letters; else 404.
+
+        A caller who gives the ``digest`` of his request hears of a conflict when the id was used for another.
+        """
         _system_only(request)
         async with self._engine.connect() as connection:
             row = (await connection.execute(self._result, {"id": command_id})).first()
             if row is not None:
                 body = self._body(command_id, row[0], row[1], _OUTCOMES[row[2]], orjson.loads(row[3]))
+                if digest and digest != row[4]:
+                    body |= {"outcome": "rejected", "result": {}, "conflict": True}
                 return Response(orjson.dumps(body), media_type="application/json")
             dead = (await connection.execute(self._dead, {"id": command_id})).first()
         if dead is None or dead[0] != shard:

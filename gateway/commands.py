@@ -143,7 +143,7 @@ class CommandEndpoint:
         result = await desk.flights.wait(flight, wait_s) if wait_s else await desk.flights.sent(flight)
         if result is None and wait_s:
             # The reply was only a hint. Look once before sending the caller away.
-            result = await self._stored(Operation(route.service, shard, identifier))
+            result = await self._stored(Operation(route.service, shard, identifier), digest)
         return self._answer(request, operation, result, wait_s, seen, issued[0] if issued else None)
 
     def shard(self, identifier: str, params: dict[str, str]) -> int:
@@ -173,9 +173,9 @@ class CommandEndpoint:
         desk.send(flight, self.route.service, shard, envelope, data)
         return flight
 
-    async def _stored(self, operation: Operation) -> CommandResult | None:
+    async def _stored(self, operation: Operation, digest: str) -> CommandResult | None:
         try:
-            return await stored_result(self.desk.services, operation, timeout_s=1.0)
+            return await stored_result(self.desk.services, operation, digest=digest, timeout_s=1.0)
         except ProblemError:
             return None  # the caller gets the 202, which is true in any case
 

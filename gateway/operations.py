@@ -72,10 +72,15 @@ class ResultLookup(Protocol):
 
 
 async def stored_result(
-    services: ResultLookup, operation: Operation, *, timeout_s: float = 3.0
+    services: ResultLookup, operation: Operation, *, digest: str = "", timeout_s: float = 3.0
 ) -> CommandResult | None:
-    """The permanent answer to a command, asked of the service that owns it; ``None``: there is none yet."""
+    """The permanent answer to a command, asked of the service that owns it; ``None``: there is none yet.
+
+    With the ``digest`` of a request, the answer to another request under the same key is a conflict.
+    """
     target = f"/internal/results/{operation.command_id}?shard={operation.shard}"
+    if digest:
+        target += f"&digest={digest}"
     reply = await services.get(
         operation.service, target, tenant="", actor="system:gateway", timeout_s=timeout_s
     )
