@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+
 import psycopg
 import pytest
 
@@ -14,9 +16,12 @@ from tests.kit.views import Views
 
 
 def as_analyst(views: Views) -> psycopg.Connection[tuple[object, ...]]:
-    """A session of the role itself, as an analyst's tool opens it."""
+    """A session of the role itself, as an analyst's tool opens it; its password is the operator's to set."""
+    password = secrets.token_hex(16)
+    with psycopg.connect(views.settings.database, autocommit=True) as owner:
+        owner.execute(f"ALTER ROLE {analytics.ROLE} PASSWORD '{password}'")
     head, _, rest = views.settings.database.partition("://")
-    return psycopg.connect(f"{head}://{analytics.ROLE}@{rest.rpartition('@')[2]}", autocommit=True)
+    return psycopg.connect(f"{head}://{analytics.ROLE}:{password}@{rest.rpartition('@')[2]}", autocommit=True)
 
 
 async def test_analyst_reads_the_documented_views_only(make_views: Make) -> None:

@@ -139,7 +139,7 @@ def test_a_weak_name_needs_more(screener: ListScreener) -> None:
     match = found(screener, "King of Zawarah")["23194"]
     assert match.matched_name == "King of Zawarah"
     assert ("strong-name", 0, 200) in match.features
-    assert match.score_bp == 9_500
+    assert match.score_bp == 9_800
 
 
 @settings(max_examples=60, deadline=None)
