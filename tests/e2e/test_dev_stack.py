@@ -58,6 +58,7 @@ class Machine:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
+            preexec_fn=_as_a_terminal_starts_it,  # noqa: PLW1509 -- it only sets two signals
         )
 
     def run(self, *arguments: str, status: int = 0) -> str:
@@ -175,6 +176,12 @@ def test_two_starts_at_once_make_one_stack(machine: Machine) -> None:
     assert sum("It runs already" in text for text in said) == 1
     supervisors = [each for each in machine.processes() if "cli.stack.supervisor" in each.cmdline()]
     assert len(supervisors) == 1
+
+
+def _as_a_terminal_starts_it() -> None:
+    """A job in the background, or one under nohup, hands down signals that are ignored; a terminal does not."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 @pytest.mark.parametrize(
