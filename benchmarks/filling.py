@@ -34,6 +34,7 @@ def months(today: date, count: int = MONTHS) -> list[date]:
 def fill_results(settings: Settings, count: int, service: str = "ledger") -> None:
     """``count`` results of accepted commands with random ids, spread over :data:`MONTHS` months.
 
+    They point at position 0, before the first event: a position above the history would be found by a verification.
     Each partition's unique index is dropped, built again afterwards and so is packed as PostgreSQL packs a new one.
     """
     today = datetime.now(UTC).date()
@@ -50,7 +51,7 @@ def fill_results(settings: Settings, count: int, service: str = "ledger") -> Non
             connection.execute(f'DROP INDEX IF EXISTS "{schema}".{name}_id')
             connection.execute(
                 f'INSERT INTO "{schema}".{name} (command_id, request_hash, shard, position, outcome, result, recorded_at) '
-                f"SELECT gen_random_uuid(), sha256(n::text::bytea), (n %% 8)::smallint, n, 0, {_RESULT}, "
+                f"SELECT gen_random_uuid(), sha256(n::text::bytea), (n %% 8)::smallint, 0, 0, {_RESULT}, "
                 "%s::timestamptz + n * interval '1 microsecond' FROM generate_series(1, %s::bigint) n",
                 (datetime(first.year, first.month, 1, tzinfo=UTC), share),
             )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
 _SECOND = 1_000_000
 _DAY = 24 * 3600 * _SECOND
@@ -25,4 +24,4 @@ class Policy:
     #: How long after a hold's expiry no late placing of it can be under way any more.
     hold_grace_us: int = 60 * _SECOND
     #: Shards of services whose command topic is addressed by a modulus.
-    shards: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({"ai": 2, "compliance": 2}))
+    shards: Mapping[str, int] = field(default_factory=lambda: {"ai": 2, "compliance": 2})

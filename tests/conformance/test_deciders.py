@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import pickle
+
+import pytest
+
 from cli.contracts.catalog import all_commands, all_events, catalog
 from cli.contracts.golden import samples
+from cli.deciders import DECIDERS, decider_of
 from cli.roles import ROLES
 from schemas.common.outcomes import CommandRefused
 from tests.kit.deciders import decider_classes
@@ -12,6 +17,14 @@ from tests.kit.deciders import decider_classes
 def test_every_service_has_contracts_a_decider_and_a_role() -> None:
     assert catalog().keys() == decider_classes().keys()
     assert decider_classes().keys() <= ROLES.keys()
+
+
+@pytest.mark.parametrize("service", sorted(DECIDERS))
+def test_a_verifier_of_another_process_gets_every_decider(service: str) -> None:
+    """Large stores are verified on every core; a domain that can not travel there would stop the whole verification."""
+    there = pickle.loads(pickle.dumps(decider_of(service)))
+    assert type(there) is type(decider_of(service))
+    assert there.dump(there.initial(0)) == decider_of(service).dump(decider_of(service).initial(0))
 
 
 def test_every_command_is_known_to_the_decider_of_its_service() -> None:
