@@ -32,6 +32,8 @@ class Claim(NamedTuple):
     scope: str
     value: str
     owner: str
+    #: Where the value stands in the command, for the refusal of whoever comes second.
+    pointer: str | None = None
 
 
 @dataclass(slots=True)
@@ -53,6 +55,11 @@ class Rejected:
     reason: str
     detail: str = ""
     pointer: str | None = None
+
+
+def already_claimed(pointer: str | None) -> Rejected:
+    """The refusal of a command whose value is somebody else's; only the store can tell, so the engine says it."""
+    return Rejected("already-claimed", "a value that must be unique is taken", pointer)
 
 
 class EventMeta(NamedTuple):

@@ -140,7 +140,9 @@ class ShardBatch(Generic[S]):
                 self._append(unit, decision.events)
             for claim in decision.claims:
                 self.claims.append(
-                    ClaimRow(claim.scope, _claim_hmac(self._hmac_key, claim.value), envelope.id)
+                    ClaimRow(
+                        claim.scope, _claim_hmac(self._hmac_key, claim.value), envelope.id, claim.pointer
+                    )
                 )
             self._answer(unit, ACCEPTED, decision.result)
         else:

@@ -20,9 +20,12 @@ class AppendDataError(EngineError):
 
 
 class ClaimConflictError(EngineError):
-    """Values that must be unique are already claimed. Nothing was written."""
+    """Values that must be unique are already claimed. Nothing was written.
 
-    def __init__(self, owners: frozenset[str]) -> None:
+    ``owners``: ids of the commands that came second, each with the pointer to its value.
+    """
+
+    def __init__(self, owners: dict[str, str | None]) -> None:
         super().__init__(f"{len(owners)} claims are taken")
         self.owners = owners
 

@@ -51,14 +51,15 @@ class StoreQueries:
     ) -> Response:
         """The stored answer of a command; ``failed`` when it lies in the dead letters; else 404.
 
-        A caller who gives the ``digest`` of his request hears of a conflict when the id was used for another.
+        A caller who gives the ``digest`` of his request, or its beginning, hears of a conflict when the id was used for
+        another.
         """
         _system_only(request)
         async with self._engine.connect() as connection:
             row = (await connection.execute(self._result, {"id": command_id})).first()
             if row is not None:
                 body = self._body(command_id, row[0], row[1], _OUTCOMES[row[2]], orjson.loads(row[3]))
-                if digest and digest != row[4]:
+                if not row[4].startswith(digest):
                     body |= {"outcome": "rejected", "result": {}, "conflict": True}
                 return Response(orjson.dumps(body), media_type="application/json")
             dead = (await connection.execute(self._dead, {"id": command_id})).first()

@@ -20,7 +20,7 @@ from psycopg_pool import PoolTimeout
 
 from events.codec import BadRecord, CommandCodec, Unit, due_unit
 from events.dead_letters import letter_of
-from events.decider import Decider, EventMeta, InvariantViolationError, Rejected
+from events.decider import Decider, EventMeta, InvariantViolationError, already_claimed
 from events.deciding import Answer, ShardBatch, ShardRuntime
 from events.errors import (
     AppendDataError,
@@ -103,7 +103,7 @@ class Writer(Generic[S]):
         #: Shards that wait for newer code, and for which command.
         self.waiting: dict[int, str] = {}
         self._bound = settings.batch_max_records
-        self._claim_losers: set[str] = set()
+        self._claim_losers: dict[str, str | None] = {}
         self._labels = {"service": decider.service}
         self._poison: dict[tuple[int, int, int], Exception] = {}
         self._decoder: EventDecoder[S] = EventDecoder(decider)
@@ -265,8 +265,7 @@ class Writer(Generic[S]):
         record = unit.record
         assert record is not None
         if self._claim_losers and unit.envelope.id in self._claim_losers:
-            self._claim_losers.discard(unit.envelope.id)
-            batch.refuse(unit, Rejected("already-claimed", "a value that must be unique is taken"))
+            batch.refuse(unit, already_claimed(self._claim_losers.pop(unit.envelope.id)))
             return
         try:
             if (

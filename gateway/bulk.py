@@ -296,6 +296,7 @@ class BulkEndpoint:
         counts = {"accepted": 0, "rejected": 0, "pending": 0}
         positions = tokens.decode(seen)
         results: list[dict[str, Any]] = []
+        make, service, tenant = self.desk.operations.make, self.route.service, request.principal.tenant
         for index, item in enumerate(items):
             if item.problem is not None:
                 counts["rejected"] += 1
@@ -303,20 +304,17 @@ class BulkEndpoint:
                     {"index": index, "status": "rejected", "problem": orjson.Fragment(item.problem)}
                 )
                 continue
+            operation = make(service, item.shard, item.command_id, tenant, item.digest)
+            told: dict[str, Any] = {"index": index, "operation": f"/v1/operations/{operation}"}
             answer = item.answer
             if answer is None:
                 counts["pending"] += 1
-                operation = self.desk.operations.make(
-                    self.route.service, item.shard, item.command_id, request.principal.tenant
-                )
-                results.append(
-                    {"index": index, "status": "pending", "operation": f"/v1/operations/{operation}"}
-                )
+                results.append(told | {"status": "pending"})
                 continue
-            source = f"{self.route.service}/{item.shard}"
+            source = f"{service}/{item.shard}"
             if answer["position"] > positions.get(source, 0):
                 positions[source] = answer["position"]
-            results.append(self._settled(index, answer, counts))
+            results.append(told | self._settled(index, answer, counts))
         body = orjson.dumps({"counts": counts, "results": results})
         header = (tokens.HEADER.lower().encode(), tokens.encode(positions).encode())
         return Answer(200, [JSON, header], body)
@@ -325,7 +323,7 @@ class BulkEndpoint:
         result, conflict = answer["result"], answer["conflict"]
         if answer["outcome"] == "accepted" and not conflict:
             counts["accepted"] += 1
-            return {"index": index, "status": "accepted", "result": result}
+            return {"status": "accepted", "result": result}
         counts["rejected"] += 1
         if conflict:
             problem = reused()
@@ -333,4 +331,4 @@ class BulkEndpoint:
             problem = refusal(result, wrap=self.route.wrap, path_fields=self.body.path_fields)
             if problem.pointer is not None and problem.pointer[:1] != "{":
                 problem.pointer = f"/{index}{problem.pointer}"
-        return {"index": index, "status": "rejected", "problem": orjson.Fragment(problem.body())}
+        return {"status": "rejected", "problem": orjson.Fragment(problem.body())}

@@ -133,7 +133,7 @@ class CommandEndpoint:
         data = self.body.data(value, request.params, issued[1] if issued else None)
         digest = desk.digests.of(self._type, data)
         shard = self.shard(identifier, request.params)
-        operation = desk.operations.make(route.service, shard, identifier, principal.tenant)
+        operation = desk.operations.make(route.service, shard, identifier, principal.tenant, digest)
 
         flight = desk.flights.find(identifier, digest)
         if flight is None:
@@ -143,7 +143,7 @@ class CommandEndpoint:
         result = await desk.flights.wait(flight, wait_s) if wait_s else await desk.flights.sent(flight)
         if result is None and wait_s:
             # The reply was only a hint. Look once before sending the caller away.
-            result = await self._stored(Operation(route.service, shard, identifier), digest)
+            result = await self._stored(Operation(route.service, shard, identifier, digest))
         return self._answer(request, operation, result, wait_s, seen, issued[0] if issued else None)
 
     def shard(self, identifier: str, params: dict[str, str]) -> int:
@@ -173,9 +173,9 @@ class CommandEndpoint:
         desk.send(flight, self.route.service, shard, envelope, data)
         return flight
 
-    async def _stored(self, operation: Operation, digest: str) -> CommandResult | None:
+    async def _stored(self, operation: Operation) -> CommandResult | None:
         try:
-            return await stored_result(self.desk.services, operation, digest=digest, timeout_s=1.0)
+            return await stored_result(self.desk.services, operation, timeout_s=1.0)
         except ProblemError:
             return None  # the caller gets the 202, which is true in any case
 
@@ -188,13 +188,13 @@ class CommandEndpoint:
         seen: str,
         secret: dict[str, str] | None,
     ) -> Answer:
+        if result is not None and result.conflict:
+            raise reused()
         where = f"/v1/operations/{operation}".encode()
         if result is None or not wait_s:
             headers: RawHeaders = [JSON, (b"location", where), (b"retry-after", b"1")]
             headers.append((_TOKEN, (seen or tokens.encode({})).encode()))
             return Answer(202, headers, _with(representation(operation, None), secret))
-        if result.conflict:
-            raise reused()
         applied = b"wait=%d" % int(wait_s)
         if result.outcome == "rejected":
             problem = refusal(result.result, wrap=self.route.wrap, path_fields=self.body.path_fields)

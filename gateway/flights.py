@@ -24,6 +24,9 @@ log = structlog.get_logger(__name__)
 #: A flight without an answer is forgotten after this long.
 TTL_S: Final = 35.0
 _SWEEP_S: Final = 1.0
+#: Answered commands whose digests are remembered, so that another request under the same key is refused at once.
+#: Beyond, the stored answer tells them apart. Some 2.5 MB.
+MAX_REMEMBERED: Final = 8_192
 
 
 #: Answer to one item of a bulk record: an ``ItemResult`` as it came.
@@ -97,7 +100,9 @@ class Flight:
         """A reply has come; ``True`` when it was the last."""
         parts = body.get("items")
         if parts is None:
-            self.flights.end(self, result_of(body))
+            result = result_of(body)
+            self.flights.remember(self, result)
+            self.flights.end(self, result)
             return True
         items = self.items
         for part in parts:
@@ -132,6 +137,7 @@ class Flights:
         self._ages: deque[Flight] = deque()
         self._lanes: dict[str, int] = {}
         self._tenants: dict[str, int] = {}
+        self._decided: dict[str, str] = {}
         self._drained_at = float("inf")
 
     def __len__(self) -> int:
@@ -140,7 +146,8 @@ class Flights:
     def find(self, command_id: str, digest: str) -> Flight | None:
         """The flight of the same command, to be joined; another body under the same id is refused."""
         flight = self._open.get(command_id)
-        if flight is not None and flight.digest != digest:
+        known = flight.digest if flight is not None else self._decided.get(command_id, digest)
+        if known != digest:
             raise reused()
         return flight
 
@@ -160,6 +167,15 @@ class Flights:
         self._tenants[tenant] = self._tenants.get(tenant, 0) + count
         self._replies.register(command_id, flight)
         return flight
+
+    def remember(self, flight: Flight, result: CommandResult) -> None:
+        """The flight's request is the one that its key stands for. One that failed or came second is not."""
+        if result.conflict or result.outcome == "failed":
+            return
+        decided = self._decided
+        decided[flight.command_id] = flight.digest
+        if len(decided) > MAX_REMEMBERED:
+            del decided[next(iter(decided))]
 
     def fail(self, flight: Flight, problem: ProblemError) -> None:
         """The record could not be sent: everyone who waits for it hears so. An answer that came is the truth."""

@@ -43,7 +43,23 @@ _BULK: Final[dict[str, Any]] = {
     "required": ["counts", "results"],
     "properties": {
         "counts": {"type": "object", "additionalProperties": {"type": "integer"}},
-        "results": {"type": "array", "items": {"type": "object"}},
+        "results": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["index", "status"],
+                "properties": {
+                    "index": {"type": "integer"},
+                    "status": {"enum": ["pending", "accepted", "rejected"]},
+                    "operation": {
+                        "type": "string",
+                        "description": "Path of the item's operation; absent when it never became a command.",
+                    },
+                    "result": {"type": "object"},
+                    "problem": {"$ref": "#/components/schemas/Problem"},
+                },
+            },
+        },
     },
 }
 _PROBLEMS: Final = {

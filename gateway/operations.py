@@ -1,7 +1,9 @@
 """Operations: what became of a command, asked by an id that proves it was issued here.
 
-``service.shard.command_id.mac``; the mac binds the id to the tenant, so an id that was made up, or is another
-tenant's, is as absent as any other (404), and a valid one without a result is pending.
+``service.shard.command_id.digest.mac``; the mac binds the id to the tenant, so an id that was made up, or is another
+tenant's, is as absent as any other (404), and a valid one without a result is pending. ``digest`` begins the digest
+of the request: whoever sent something else under the same key holds another id, and hears of the conflict instead of
+the other request's result. Ids of 0.1.0 have none, and are answered as they were.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from typing import Any, Final, NamedTuple, Protocol
 import orjson
 
 from gateway.edge import JSON, Answer, RawHeaders, Request
+from gateway.flights import reused
 from gateway.reasons import refusal
 from gateway.upstream import Reply, away
 from nexafi.problems import ProblemError
@@ -22,17 +25,21 @@ from schemas.common import tokens
 from schemas.common.outcomes import CommandResult
 
 _FORM: Final = re.compile(
-    r"([a-z][a-z-]{0,31})\.(0|[1-9][0-9]{0,3})\.([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.([A-Za-z0-9_-]{22})"
+    r"([a-z][a-z-]{0,31})\.(0|[1-9][0-9]{0,3})\.([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"
+    r"(?:\.([0-9a-f]{16}))?\.([A-Za-z0-9_-]{22})"
 )
+#: Hex digits of a request's digest in an operation's id. It need only differ between requests of one caller.
+_DIGEST_CHARS: Final = 16
 _TOKEN: Final = tokens.HEADER.lower().encode()
 
 
 class Operation(NamedTuple):
-    """A verified operation id."""
+    """A verified operation id. ``digest`` is the request's, or its beginning; ``""`` in an id of 0.1.0."""
 
     service: str
     shard: int
     command_id: str
+    digest: str = ""
 
 
 class OperationIds:
@@ -41,9 +48,9 @@ class OperationIds:
     def __init__(self, key: bytes) -> None:
         self._key = hmac.digest(key, b"nexafi/operation-id/v1", sha256)
 
-    def make(self, service: str, shard: int, command_id: str, tenant: str) -> str:
-        """The id of a command of this tenant."""
-        name = f"{service}.{shard}.{command_id}"
+    def make(self, service: str, shard: int, command_id: str, tenant: str, digest: str) -> str:
+        """The id of a command of this tenant, sent with a request of this ``digest`` (hex)."""
+        name = f"{service}.{shard}.{command_id}.{digest[:_DIGEST_CHARS]}"
         return f"{name}.{self._mac(name, tenant)}"
 
     def read(self, identifier: str, tenant: str) -> Operation:
@@ -51,11 +58,11 @@ class OperationIds:
         match = _FORM.fullmatch(identifier)
         if match is None:
             raise ProblemError("not-found")
-        service, shard, command_id, mac = match.groups()
-        expected = self._mac(f"{service}.{shard}.{command_id}", tenant)
+        service, shard, command_id, digest, mac = match.groups()
+        expected = self._mac(identifier.rpartition(".")[0], tenant)
         if not hmac.compare_digest(expected, mac):
             raise ProblemError("not-found")
-        return Operation(service, int(shard), command_id)
+        return Operation(service, int(shard), command_id, digest or "")
 
     def _mac(self, name: str, tenant: str) -> str:
         digest = hmac.digest(self._key, f"{tenant}\0{name}".encode(), sha256)[:16]
@@ -72,15 +79,15 @@ class ResultLookup(Protocol):
 
 
 async def stored_result(
-    services: ResultLookup, operation: Operation, *, digest: str = "", timeout_s: float = 3.0
+    services: ResultLookup, operation: Operation, *, timeout_s: float = 3.0
 ) -> CommandResult | None:
     """The permanent answer to a command, asked of the service that owns it; ``None``: there is none yet.
 
-    With the ``digest`` of a request, the answer to another request under the same key is a conflict.
+    The answer to another request under the same key, by the operation's ``digest``, is a conflict.
     """
     target = f"/internal/results/{operation.command_id}?shard={operation.shard}"
-    if digest:
-        target += f"&digest={digest}"
+    if operation.digest:
+        target += f"&digest={operation.digest}"
     reply = await services.get(
         operation.service, target, tenant="", actor="system:gateway", timeout_s=timeout_s
     )
@@ -98,7 +105,9 @@ def representation(
     body: dict[str, Any] = {"id": identifier, "status": "pending"}
     if result is not None:
         body["status"] = result.outcome
-        if result.outcome == "accepted":
+        if result.conflict:
+            body["problem"] = orjson.loads(reused().body())
+        elif result.outcome == "accepted":
             body["result"] = result.result
         else:
             body["problem"] = orjson.loads((problem or refusal(result.result)).body())

@@ -21,7 +21,7 @@ EDGE: Final[dict[str, tuple[int, str]]] = {
     "idempotency-key-required": (400, "A command needs an Idempotency-Key"),
     "idempotency-key-invalid": (400, "The Idempotency-Key can not be used"),
     "invalid-parameter": (400, "A parameter or header is not valid"),
-    "invalid-consistency-token": (400, "The consistency token can not be read"),
+    "invalid-consistency-token": (400, "The consistency token can not be used"),
     "unauthenticated": (401, "Authentication is required"),
     "invalid-token": (401, "The access token is not valid"),
     "invalid-api-key": (401, "The API key is not valid"),

@@ -24,7 +24,15 @@ from events.backup.report import ShardForward
 from events.begun import made_us
 from events.codec import BadRecord, Unit, due_unit
 from events.dead_letters import letter_of
-from events.decider import Accepted, Context, Decider, Due, InvariantViolationError, Rejected
+from events.decider import (
+    Accepted,
+    Context,
+    Decider,
+    Due,
+    InvariantViolationError,
+    Rejected,
+    already_claimed,
+)
 from events.deciding import Answer, ShardBatch, ShardRuntime
 from events.errors import CorruptHistoryError
 from events.loading import EventDecoder, load_shard, read_stream
@@ -40,7 +48,7 @@ log = structlog.get_logger(__name__)
 _MAX_DUE: Final = 500
 #: What the writer sets aside instead of failing: the command is bad, not the shard.
 _BAD: Final = (InvariantViolationError, ArithmeticError, LookupError, TypeError, ValueError)
-_CLAIMED: Final = Rejected("already-claimed", "a value that must be unique is taken")
+_CLAIMED: Final = already_claimed(None).reason
 
 
 class UnexplainedCommandError(RuntimeError):
@@ -319,8 +327,8 @@ class ShardRoll(Generic[S]):
         ahead.decided(item)
         try:
             self._hydrate_for(batch, item)
-            if reply is not None and reply["result"].get("reason") == _CLAIMED.reason:
-                batch.refuse(item, _CLAIMED)
+            if reply is not None and reply["result"].get("reason") == _CLAIMED:
+                batch.refuse(item, already_claimed(reply["result"].get("pointer")))
             else:
                 batch.decide(item)
         except _BAD as error:
@@ -338,7 +346,8 @@ class ShardRoll(Generic[S]):
 def _refusal(judged: Accepted | Rejected | Exception) -> Accepted | Rejected | Exception | None:
     """How this judgement leaves no event behind; ``None`` when it would."""
     if isinstance(judged, Accepted) and judged.events:
-        return _CLAIMED if judged.claims else None  # it lost a claim to another shard, whose events we have
+        # It lost a claim to another shard, whose events we have.
+        return already_claimed(judged.claims[0].pointer) if judged.claims else None
     return judged
 
 

@@ -45,11 +45,12 @@ class DeadLetter:
 
 @dataclass(slots=True)
 class ClaimRow:
-    """A claim to insert; ``owner`` is the claiming command's id."""
+    """A claim to insert; ``owner`` is the claiming command's id, ``pointer`` where the value stands in it."""
 
     scope: str
     value_hmac: bytes
     owner: str
+    pointer: str | None = None
 
 
 @dataclass(slots=True)
@@ -174,7 +175,7 @@ def _claim(conn: psycopg.Connection[Any], schema: str, claims: Sequence[ClaimRow
     if len(inserted) != len(claims):
         won = {(str(owner), scope, bytes(value)) for owner, scope, value in inserted}
         raise ClaimConflictError(
-            frozenset(c.owner for c in claims if (c.owner, c.scope, c.value_hmac) not in won)
+            {c.owner: c.pointer for c in claims if (c.owner, c.scope, c.value_hmac) not in won}
         )
 
 

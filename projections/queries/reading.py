@@ -20,6 +20,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from events.store.reached import refuse_unreached
 from nexafi.internal_auth import SCOPE_KEY
 from nexafi.problems import ProblemError
 from schemas.common import tokens
@@ -50,7 +51,10 @@ class Reader:
     async def ready(
         self, request: Request, views: Sequence[str], also: Mapping[str, int] | None = None
     ) -> tuple[str, dict[str, int]]:
-        """The caller's tenant and the positions that will be read, once they include the caller's token and ``also``."""
+        """The caller's tenant and the positions that will be read, once they include the caller's token and ``also``.
+
+        A position that no history has is refused at once; nobody waits for it.
+        """
         caller = request.scope[SCOPE_KEY]
         if not caller.tenant:
             raise ProblemError("not-found")
@@ -60,11 +64,15 @@ class Reader:
         except tokens.MalformedTokenError as error:
             raise ProblemError("invalid-consistency-token", str(error), pointer=tokens.HEADER) from None
         tokens.merge_into(wanted, also or {})
-        deadline = time.monotonic() + WAIT_S
+        deadline, reachable = time.monotonic() + WAIT_S, False
         while True:
             seen = await self._marks(views)
-            if all(seen.get(source, 2**62) >= position for source, position in wanted.items()):
+            behind = {s: p for s, p in wanted.items() if s in seen and seen[s] < p}
+            if not behind:
                 return caller.tenant, seen
+            if not reachable:
+                await refuse_unreached(self.engine, behind)
+                reachable = True
             if time.monotonic() > deadline:
                 raise ProblemError(
                     "not-yet-consistent",

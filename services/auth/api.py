@@ -132,8 +132,10 @@ class TenantQueries:
         except tokens.MalformedTokenError as error:
             raise ProblemError("invalid-consistency-token", str(error), pointer=tokens.HEADER) from None
         wanted = {int(s.partition("/")[2]): p for s, p in positions.items() if s.startswith("auth/")}
-        if not await self._view.reached(wanted, WAIT_S):
-            raise ProblemError("not-yet-consistent", headers={"Retry-After": "1"})
+        if not await self._view.reached(wanted, 0):
+            await self._follower.refuse_unreached(wanted)
+            if not await self._view.reached(wanted, WAIT_S):
+                raise ProblemError("not-yet-consistent", headers={"Retry-After": "1"})
         known = {f"auth/{shard}": position for shard, position in self._view.positions.items()}
         response.headers[tokens.HEADER] = tokens.encode(known)
         return caller

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_right, insort
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from events.store.reached import refuse_unreached
 from nexafi.role import Health
 from schemas.auth.events import EVENTS, ApiKeyIssued, ApiKeyRevoked, ClientDisabled, ClientRegistered
 from schemas.common.base import Event
@@ -175,6 +177,10 @@ class Follower:
                 log.warning("auth view can not read the store", error=type(error).__name__)
                 return False
         return True
+
+    async def refuse_unreached(self, wanted: Mapping[int, int]) -> None:
+        """Raise the problem of a consistency token that names what no shard has (shard -> position)."""
+        await refuse_unreached(self._engine, {f"auth/{s}": p for s, p in wanted.items() if s < self._shards})
 
     async def catch_up(self) -> None:
         """Read everything that is new."""

@@ -87,7 +87,8 @@ def _initiate(command: c.InitiatePayment, ctx: Context) -> Decision:
         metadata=command.metadata,
     )
     reference = command.external_reference
-    claims = [Claim(f"external-reference/{ctx.tenant}", reference, payment_id)] if reference else []
+    scope = f"external-reference/{ctx.tenant}"
+    claims = [Claim(scope, reference, payment_id, "/external_reference")] if reference else []
     return Accepted([Emit(payment_id, 1, event)], {"payment_id": payment_id}, claims)
 
 

@@ -123,7 +123,7 @@ class CounterDecider(Decider[State]):
         if isinstance(command, Open):
             identifier = ctx.new_id("counter")
             expires = ctx.now_us + command.expires_in_us if command.expires_in_us is not None else None
-            claims = [Claim("name", command.unique, identifier)] if command.unique else []
+            claims = [Claim("name", command.unique, identifier, "/unique")] if command.unique else []
             event = Opened(counter_id=identifier, name=command.name, expires_us=expires)
             return Accepted([Emit(identifier, 1, event)], {"counter_id": identifier}, claims)
         identifier = command.counter_id  # type: ignore[attr-defined]

@@ -13,7 +13,10 @@ from events.backup.loading import load_stores
 from events.backup.manifest import BackupError, read_manifest
 from events.backup.restoring import Restore
 from events.producer import CommandProducer
+from events.store.reached import refuse_unreached
 from events.topics import commands_topic, ensure_topics, events_topic
+from nexafi.database import async_engine
+from nexafi.problems import ProblemError
 from tests.kit.counter import Add, CounterDecider, Open
 from tests.kit.engine import Engine, assert_no_gaps, assert_published_equals_stored, paused
 from tests.kit.restoring import back_up, destroy, facts, restored
@@ -50,10 +53,12 @@ async def test_kafka_is_lost_as_well(engine: Engine, tmp_path: Path) -> None:
     before = facts(engine)
     await added(engine, counters, "after")
     await stopped(engine, writer)
+    lost = heads(engine)
     destroy(engine)
     await lose_topics(engine)
 
     report = await restored(engine, tmp_path / "backup")
+    await assert_tokens_of_a_lost_future_are_refused(engine, lost)
 
     assert not report.complete
     assert len(report.losses) == 2 * len({row[0] for row in before["events"]})  # both topics of each shard
@@ -67,6 +72,28 @@ async def test_kafka_is_lost_as_well(engine: Engine, tmp_path: Path) -> None:
     assert_published_equals_stored(engine, published)
     assert set(engine.counters().values()) == {10}
     assert_no_gaps(engine)
+
+
+def heads(engine: Engine) -> dict[str, int]:
+    """Where every shard stands, as a token says it."""
+    rows = engine.query("SELECT shard, next_position - 1 FROM {s}.shard_head")
+    return {f"{engine.service}/{shard}": position for shard, position in rows}
+
+
+async def assert_tokens_of_a_lost_future_are_refused(engine: Engine, lost: dict[str, int]) -> None:
+    """What was handed out after the backup is not waited for; what was before is as good as ever."""
+    database = async_engine(engine.settings, "tokens", pool_size=1)
+    try:
+        for source, position in heads(engine).items():
+            await refuse_unreached(database, {source: position})
+            if lost[source] > position:
+                with pytest.raises(ProblemError) as refused:
+                    await refuse_unreached(database, {source: lost[source]})
+                assert (refused.value.status, refused.value.slug) == (400, "invalid-consistency-token")
+                assert "restored to an earlier time" in refused.value.detail
+    finally:
+        await database.dispose()
+    assert lost != heads(engine), "nothing was lost, so nothing was shown"
 
 
 async def lose_topics(engine: Engine) -> None:

@@ -58,8 +58,9 @@ async def test_a_claim_is_won_once_across_shards(engine: Engine) -> None:
     outcomes = [r.outcome for r in results if r is not None]
     assert len(outcomes) == 12
     assert outcomes.count("accepted") == 1
-    reasons = {r.result["reason"] for r in results if r is not None and r.outcome == "rejected"}
-    assert reasons == {"already-claimed"}
+    refusals = {tuple(r.result.items()) for r in results if r is not None and r.outcome == "rejected"}
+    assert {dict(r)["reason"] for r in refusals} == {"already-claimed"}
+    assert {dict(r)["pointer"] for r in refusals} == {"/unique"}
     assert len(engine.query("SELECT 1 FROM {s}.events")) == 1
     # The losers were refused for good, the others go on.
     assert await opened(engine, "after") is not None

@@ -11,7 +11,9 @@ import aiohttp
 
 from tests.integration.gateway.world import World, transfer
 from tests.kit.api import Answer, Caller
+from tests.kit.gateway import own_gateway
 from tests.kit.soak import Figure, Printed, figures
+from tests.kit.sse import listening
 
 _AT_ONCE = 48
 
@@ -126,6 +128,50 @@ async def test_the_same_key_with_another_body_is_refused_and_does_nothing(
     accepted = await spread(lambda n=n: pair(n) for n in range(figure["pairs"]))  # type: ignore[misc]
     assert await book.moved() == (sum(accepted), figure["pairs"])
     printed("R3", pairs=figure["pairs"], refused=figure["pairs"], effects_of_refused=0)
+
+
+async def test_who_does_not_wait_hears_of_the_conflict_too_and_never_of_anothers_result(
+    world: World, http: aiohttp.ClientSession
+) -> None:
+    """Given a key that stands for one request; when another body comes without `Prefer: wait`; then it is refused at
+    once where this gateway knows the first, and else (another gateway) by the operation that it was told to poll."""
+    caller = world.ours.caller(http, world.platform.url)
+    book = await Book.make(caller)
+    first = await book.move(10, "edge")
+    here = await book.move(99, "edge", wait_s=None)
+    assert (here.status, here.problem) == (422, "idempotency-key-reused")
+    assert here.json()["pointer"] == "Idempotency-Key"
+    with own_gateway(world.platform) as other:
+        book.caller = world.ours.caller(http, other.base)
+        there = await book.move(99, "edge", wait_s=None)
+        assert there.status == 202
+        shown = await book.settled(there)
+        assert (shown["status"], "result" in shown) == ("rejected", False)
+        assert shown["problem"]["type"].endswith("/idempotency-key-reused")
+        assert shown["problem"]["status"] == 422
+        async with listening(book.caller, f"{there.headers['location']}/events") as stream:
+            frames = await stream.until_end()
+        assert [f.json().get("status") for f in frames] == ["rejected", None]
+        again = await book.move(10, "edge", wait_s=None)
+        assert (await book.settled(again))["result"] == first.result
+        pending = await caller.post(
+            f"{book.path}/transactions/bulk",
+            [{"entries": transfer(*book.accounts, n)} for n in (1, 2)],
+            key="edge-bulk",
+        )
+        changed = await book.caller.post(
+            f"{book.path}/transactions/bulk",
+            [{"entries": transfer(*book.accounts, n)} for n in (1, 3)],
+            key="edge-bulk",
+        )
+    book.caller = caller
+    one, two = (r["operation"] for r in pending.json()["results"])
+    assert changed.json()["results"][0]["operation"] == one, "the same item is the same operation"
+    other_two = changed.json()["results"][1]["operation"]
+    assert other_two != two
+    assert (await caller.get(two)).json()["status"] == "accepted"
+    assert (await caller.get(other_two)).json()["problem"]["type"].endswith("/idempotency-key-reused")
+    assert await book.moved() == (13, 3)
 
 
 async def test_a_key_names_a_request_of_one_caller_on_one_path(

@@ -25,14 +25,17 @@ async def test_a_tampered_operation_id_is_absent(world: World, http: aiohttp.Cli
     caller = world.ours.caller(http, world.platform.url)
     real = world.ours.ids["operation_id"]
     assert (await caller.get(f"/v1/operations/{real}")).status == 200
-    service, shard, command, mac = real.split(".")
+    service, shard, command, digest, mac = real.split(".")
     flipped = ("A" if mac[0] != "A" else "B") + mac[1:]
     spare = mac[:-1] + chr(ord(mac[-1]) + 1)
+    other = ("0" if digest[0] != "0" else "1") + digest[1:]
+    whole, mine = f"{service}.{shard}.{command}.{digest}", f"{command}.{digest}.{mac}"
     for fake in (
-        f"{service}.{shard}.{command}.{flipped}", f"{service}.{shard}.{command}.{spare}", f"{service}.{shard}.{command}.{mac[:-1]}",
-        f"{service}.{shard}.{command}.", f"{service}.{shard}.{command}", f"ledger.{shard}.{command}.{mac}", f"auth.{shard}.{command}.{mac}",
-        f"{service}.{(int(shard) + 1) % 8}.{command}.{mac}", f"{service}.0{shard}.{command}.{mac}", f"{service}.-1.{command}.{mac}",
-        f"{service}.{shard}.{command.upper()}.{mac}", f"{service}.{shard}.{command[:-1]}0.{mac}", f"{real}.{mac}", f"{real}%00", f"{real}%20",
+        f"{whole}.{flipped}", f"{whole}.{spare}", f"{whole}.{mac[:-1]}", f"{whole}.", whole, f"ledger.{shard}.{mine}", f"auth.{shard}.{mine}",
+        f"{service}.{shard}.{command}.{other}.{mac}", f"{service}.{shard}.{command}.{mac}", f"{service}.{shard}.{command}..{mac}",
+        f"{service}.{shard}.{command}.{digest.upper()}.{mac}", f"{service}.{shard}.{command}.{digest[:-1]}.{mac}",
+        f"{service}.{(int(shard) + 1) % 8}.{mine}", f"{service}.0{shard}.{mine}", f"{service}.-1.{mine}",
+        f"{service}.{shard}.{mine.upper()}", f"{service}.{shard}.{command[:-1]}0.{digest}.{mac}", f"{real}.{mac}", f"{real}%00", f"{real}%20",
         f"..%2f{real}", world.theirs.ids["operation_id"], "x" * 4000,
     ):  # fmt: skip
         if fake == real:
@@ -110,6 +113,16 @@ async def test_consistency_tokens_that_lie_or_are_none(world: World, http: aioht
             answer = await caller.call(method, path, body, headers={"Consistency-Token": token})
             assert (answer.status, answer.problem) == (400, "invalid-consistency-token"), (token, answer)
             assert answer.json()["pointer"] == "Consistency-Token"
+    for service, path in (
+        ("ledger", "/v1/ledgers"), ("payments", "/v1/payments"), ("payments", "/v1/search?q=x"), ("auth", "/v1/clients"),
+        ("compliance", "/v1/compliance/cases"), ("ledger", f"/v1/ledgers/{world.ours.ids['ledger_id']}/trial-balance"),
+    ):  # fmt: skip
+        for position in (2**62, 2**40):  # waited for, these would be 503 after seconds
+            forged = tokens.encode({f"{service}/0": position})
+            answer = await caller.call("GET", path, headers={"Consistency-Token": forged}, tries=1)
+            assert (answer.status, answer.problem) == (400, "invalid-consistency-token"), (path, answer)
+            assert answer.json()["pointer"] == "Consistency-Token"
+            assert f"position {position} of {service}/0" in answer.json()["detail"]
     seen = await caller.get("/v1/ledgers?limit=200", consistency_token=real)
     before = len(seen.json()["items"])
     refused = await caller.post("/v1/ledgers", {"name": "no room"}, headers={"Consistency-Token": full})
@@ -211,6 +224,9 @@ async def test_a_bulk_over_many_shards_answers_in_the_order_of_its_items(
     assert answer.json()["counts"] == {"accepted": 62, "rejected": 2, "pending": 0}, answer
     assert results[7]["problem"]["pointer"] == "/7/currency"
     assert results[9]["problem"]["type"].endswith("/already-claimed")
+    assert results[9]["problem"]["pointer"] == "/9/external_reference"
+    operation = (await caller.get(results[9]["operation"])).json()
+    assert operation["problem"]["pointer"] == "/external_reference"
     assert (
         len({s for s in tokens.decode(answer.headers["consistency-token"]) if s.startswith("payments/")}) > 3
     )

@@ -11,7 +11,6 @@ import aiohttp
 
 from gateway.reasons import STATUS
 from nexafi.problems import EDGE
-from schemas.common import tokens
 from schemas.common.problems import PROBLEM_BASE
 from tests.integration.gateway import hostile
 from tests.integration.gateway.world import World
@@ -26,12 +25,12 @@ ELSEWHERE: Final = {
     "request-timeout": "tests/integration/gateway/test_limits.py::test_slow_senders_are_ended_and_hold_nobody_up",
     "too-many-requests": "tests/integration/gateway/test_limits.py::test_many_large_bodies_at_once_take_bounded_memory",
     "internal-error": "tests/unit/gateway/test_http.py::test_an_unexpected_error_names_a_correlation_id_and_nothing_else",
+    "not-yet-consistent": "tests/integration/projections/test_consistency.py::test_a_view_that_stands_still_is_waited_for_and_said_to_be_behind",
     "overloaded": "tests/unit/gateway/test_http.py::test_too_many_connections_and_requests_are_turned_away",
     "service-unavailable": "a service must be down for it",
     "log-unavailable": "Kafka must be down for it",
     "draining": "tests/integration/gateway/test_stream_ends.py",
 }
-_UNREACHED: Final = tokens.encode({"payments/0": 2**62})
 
 
 def _provocations(
@@ -39,7 +38,7 @@ def _provocations(
 ) -> dict[str, Callable[[Caller], Awaitable[tuple[int, bytes, dict[str, str]]]]]:
     """Problem -> a request that meets it."""
     port, token = world.platform.port, world.ours.token
-    ledgers, payments = "/v1/ledgers", "/v1/payments"
+    ledgers = "/v1/ledgers"
 
     def wire(request: bytes) -> Callable[[Caller], Awaitable[Any]]:
         async def send(_caller: Caller) -> tuple[int, bytes, dict[str, str]]:
@@ -93,7 +92,6 @@ def _provocations(
         "validation-failed": post({"name": 1}),
         "idempotency-key-reused": reused,
         "headers-too-large": wire(hostile.head("GET", ledgers, token, "X-A: " + "b" * 40_000)),
-        "not-yet-consistent": get(payments, {"Consistency-Token": _UNREACHED}),
     }  # fmt: skip
 
 

@@ -84,16 +84,29 @@ def _overdraft(book: Book) -> dict[str, Any]:
     return body
 
 
+class OldIds(OperationIds):
+    """Made as 0.1.0 made them."""
+
+    def of_0_1_0(self, service: str, shard: int, command_id: str, tenant: str) -> str:
+        """``service.shard.command_id.mac``."""
+        name = f"{service}.{shard}.{command_id}"
+        return f"{name}.{self._mac(name, tenant)}"
+
+
 async def test_each_item_of_a_bulk_has_a_stream_of_its_own(platform: Platform) -> None:
-    ids = OperationIds(platform.settings.hmac_key.get_secret_value().encode())
+    ids = OldIds(platform.settings.hmac_key.get_secret_value().encode())
     async with callers(platform, "bulk") as (caller,):
         book = await book_of(caller)
         await book.post(1000)
         async with listening(caller, "/v1/events?types=payments.payment-initiated.v1") as stream:
-            await caller.post("/v1/payments/bulk", [book.payment(1), book.payment(2)])
+            bulk = await caller.post("/v1/payments/bulk", [book.payment(1), book.payment(2)])
             first, second = [(await stream.message()).json() for _ in range(2)]
-        # What was answered at once names no operation; whoever has its id may follow it all the same.
-        operation = ids.make("payments", second["shard"], second["causationid"], second["tenant"])
+        # An id of 0.1.0, which did not say for which request it was made, is answered as it was.
+        named = [r["operation"].rpartition("/")[2] for r in bulk.json()["results"]]
+        (operation,) = (n for n in named if second["causationid"] in n)
+        old = ids.of_0_1_0("payments", second["shard"], second["causationid"], second["tenant"])
+        shown = [(await caller.get(f"/v1/operations/{each}")).json() for each in (operation, old)]
+        assert shown[0]["result"] == shown[1]["result"] == {"payment_id": second["subject"]}
         async with listening(caller, f"/v1/operations/{operation}/events") as stream:
             frames = await stream.until_end()
     payments = {f.json()["subject"] for f in frames[1:-1] if f.json()["type"].startswith("payments.")}

@@ -82,3 +82,39 @@ async def test_what_kafka_refuses_fails_for_everyone_who_waits_and_frees_its_pla
         failures = await asyncio.gather(*waiting, return_exceptions=True)
     assert [f.slug for f in failures if isinstance(f, ProblemError)] == ["log-unavailable"] * 2
     flights.room("ledger/0", "acme")
+
+
+def answer(command: str, **changed: Any) -> dict[str, Any]:
+    """A reply to one command."""
+    body = {"command_id": command, "outcome": "accepted", "service": "ledger", "shard": 0, "position": 1}
+    return body | {"result": {}, "conflict": False} | changed
+
+
+def decided(flights: Flights, command: str, digest: str, **changed: Any) -> None:
+    flights.depart(command, digest, "ledger/0", "acme").answered(answer(command, **changed))
+
+
+async def test_a_key_that_was_decided_stands_for_its_request_and_for_no_other() -> None:
+    flights = Flights(Silent(), Settings())
+    decided(flights, "c", "first")
+    assert flights.find("c", "first") is None, "sent again, the writer gives the stored answer"
+    with pytest.raises(ProblemError) as refused:
+        flights.find("c", "second")
+    assert refused.value.slug == "idempotency-key-reused"
+
+
+@pytest.mark.parametrize("changed", [{"conflict": True, "outcome": "rejected"}, {"outcome": "failed"}])
+async def test_a_request_that_came_second_or_failed_stands_for_nothing(changed: dict[str, Any]) -> None:
+    flights = Flights(Silent(), Settings())
+    decided(flights, "c", "second", **changed)
+    assert flights.find("c", "first") is None
+
+
+async def test_a_bounded_number_of_requests_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.flights.MAX_REMEMBERED", 3)
+    flights = Flights(Silent(), Settings())
+    for number in range(5):
+        decided(flights, f"c{number}", "first")
+    assert flights.find("c1", "second") is None, "the stored answer tells them apart"
+    with pytest.raises(ProblemError):
+        flights.find("c2", "second")

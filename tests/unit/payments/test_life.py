@@ -47,7 +47,9 @@ def test_a_payment_is_initiated_with_all_its_parts(s: PaymentScenario) -> None:
 def test_an_external_reference_is_claimed_for_the_tenant(s: PaymentScenario) -> None:
     decision = s.when(initiate(external_reference="inv-7"), tenant="acme").decision
     assert isinstance(decision, Accepted)
-    assert decision.claims == [Claim("external-reference/acme", "inv-7", decision.result["payment_id"])]
+    assert decision.claims == [
+        Claim("external-reference/acme", "inv-7", decision.result["payment_id"], "/external_reference")
+    ]
     without = s.when(initiate()).decision
     assert isinstance(without, Accepted)
     assert without.claims == []
