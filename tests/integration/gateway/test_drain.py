@@ -61,7 +61,7 @@ async def test_a_drained_gateway_answers_all_that_it_took(platform: Platform) ->
                 clients = [asyncio.create_task(_client(mine, answered, broken)) for _ in range(16)]
                 watching = asyncio.create_task(_readiness(gateway, seen))
                 frames = [await stream.message() for _ in range(50)]
-                while len(answered) < 50:  # an event may be heard before its request is answered
+                while len(answered) < 50:  # noqa: ASYNC110 - an event may be heard before its answer
                     await asyncio.sleep(0.01)
                 before = len(answered)
                 gateway.signal(signal.SIGTERM)
