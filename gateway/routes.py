@@ -14,6 +14,7 @@ from typing import Final, Literal
 from schemas.auth import commands as auth
 from schemas.common.base import Command
 from schemas.compliance import commands as compliance
+from schemas.ledger import chart
 from schemas.ledger import commands as ledger
 from schemas.payments import commands as payments
 
@@ -92,6 +93,7 @@ COMMANDS: Final[tuple[CommandRoute, ...]] = (
     CommandRoute(path=f"{_L}/holds", command=ledger.PlaceHold, service="ledger", scope=_LEDGER_WRITE, shard_from="ledger_id", status=201, location=f"{_L}/holds/{{hold_id}}", bulk=f"{_L}/holds/bulk", result=("hold_id",), summary="Place a hold"),
     CommandRoute(path=f"{_L}/holds/{{hold_id}}/post", command=ledger.PostHold, service="ledger", scope=_LEDGER_WRITE, shard_from="ledger_id", result=("hold_id", "transaction_id"), summary="Post a hold in full or in part"),
     CommandRoute(path=f"{_L}/holds/{{hold_id}}/void", command=ledger.VoidHold, service="ledger", scope=_LEDGER_WRITE, shard_from="ledger_id", result=("hold_id",), summary="Release a hold"),
+    CommandRoute(path=f"{_L}/chart", command=chart.AdoptChart, large=True, service="ledger", scope=_LEDGER_WRITE, shard_from="ledger_id", location=f"{_L}/chart", result=("ledger_id", "revision"), summary="Adopt a chart of accounts"),
     CommandRoute(path="/v1/payments", command=payments.InitiatePayment, service="payments", scope=_PAYMENTS_WRITE, status=201, location="/v1/payments/{payment_id}", bulk="/v1/payments/bulk", result=("payment_id",), summary="Initiate a payment"),
     CommandRoute(path="/v1/payments/{payment_id}/cancel", command=payments.CancelPayment, service="payments", scope=_PAYMENTS_WRITE, shard_from="payment_id", result=("payment_id",), summary="Ask that a payment be stopped"),
     CommandRoute(path="/v1/payments/{payment_id}/refunds", command=payments.RefundPayment, service="payments", scope=_PAYMENTS_WRITE, shard_from="payment_id", status=201, location="/v1/payments/{payment_id}", result=("payment_id", "refund_id"), summary="Refund a payment in full or in part"),
@@ -109,7 +111,7 @@ _COMPLIANCE_READ: Final = "compliance:read"
 QUERIES: Final[tuple[QueryRoute, ...]] = (
     QueryRoute(path="/v1/ledgers", service="ledger", scope=_LEDGER_READ, schema="Ledger", page=True, summary="List ledgers"),
     QueryRoute(path=_L, service="ledger", scope=_LEDGER_READ, schema="Ledger", summary="Read a ledger"),
-    QueryRoute(path=f"{_L}/trial-balance", service="ledger", scope=_LEDGER_READ, schema="TrialBalance", query=("at", "known_at"), summary="Totals by currency, now or at a time as known at a time"),
+    QueryRoute(path=f"{_L}/trial-balance", service="ledger", scope=_LEDGER_READ, schema="TrialBalance", query=("at", "known_at", "convert_to", "rates"), summary="Totals by currency and in one, now or at a time as known at a time"),
     QueryRoute(path=f"{_L}/accounts", service="ledger", scope=_LEDGER_READ, schema="Account", page=True, query=("code", "currency", "status"), summary="List accounts"),
     QueryRoute(path=f"{_L}/accounts/{{account_id}}", service="ledger", scope=_LEDGER_READ, schema="Account", query=("at", "known_at"), summary="Read an account and its balance, now or at a time as known at a time"),
     QueryRoute(path=f"{_L}/accounts/{{account_id}}/entries", service="ledger", scope=_LEDGER_READ, schema="Entry", page=True, summary="List the entries of an account"),
@@ -117,6 +119,10 @@ QUERIES: Final[tuple[QueryRoute, ...]] = (
     QueryRoute(path=f"{_L}/transactions/{{transaction_id}}", service="ledger", scope=_LEDGER_READ, schema="Transaction", summary="Read a transaction"),
     QueryRoute(path=f"{_L}/holds", service="ledger", scope=_LEDGER_READ, schema="Hold", page=True, query=("status", "account_id", "credit_account_id"), summary="List holds"),
     QueryRoute(path=f"{_L}/holds/{{hold_id}}", service="ledger", scope=_LEDGER_READ, schema="Hold", summary="Read a hold"),
+    QueryRoute(path="/v1/chart-templates", service="ledger", scope=_LEDGER_READ, schema="ChartTemplates", summary="List the charts of accounts to begin with"),
+    QueryRoute(path=f"{_L}/chart", service="ledger", scope=_LEDGER_READ, schema="Chart", summary="Read a ledger's chart of accounts, if it has one"),
+    QueryRoute(path=f"{_L}/balance-sheet", service="ledger", scope=_LEDGER_READ, schema="BalanceSheet", query=("at", "known_at", "convert_to", "rates"), summary="Balance sheet in each currency and in one, at a time as known at a time"),
+    QueryRoute(path=f"{_L}/income-statement", service="ledger", scope=_LEDGER_READ, schema="IncomeStatement", query=("from", "to", "known_at", "convert_to", "rates"), summary="Income statement of a period as known at a time"),
     QueryRoute(path="/v1/payments", service="payments", scope=_PAYMENTS_READ, schema="Payment", page=True, query=("status", "external_reference", "ledger_id"), summary="List payments"),
     QueryRoute(path="/v1/payments/{payment_id}", service="payments", scope=_PAYMENTS_READ, schema="Payment", summary="Read a payment with its timeline"),
     QueryRoute(path="/v1/compliance/cases", service="compliance", scope=_COMPLIANCE_READ, schema="Case", page=True, query=("status", "payment_id"), summary="List compliance cases"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from projections import ddl
+from projections.accounting.v1 import VIEW as ACCOUNTING_V1
 from projections.compliance.v1 import VIEW as COMPLIANCE_V1
 from projections.compliance.v2 import VIEW as COMPLIANCE_V2
 from projections.ledger.v1 import VIEW as LEDGER_V1
@@ -19,6 +20,7 @@ from projections.view import View
 #: Oldest code first; the last is what a rebuild makes.
 VIEWS: Final[dict[str, tuple[View, ...]]] = {
     "ledger": (LEDGER_V1,),
+    "accounting": (ACCOUNTING_V1,),
     "payments": (PAYMENTS_V1, PAYMENTS_V2),
     "compliance": (COMPLIANCE_V1, COMPLIANCE_V2),
     "risk": (RISK_V1,),

@@ -24,6 +24,7 @@ from nexafi.problems import ProblemError
 from projections.queries.reading import Reader, time_parameter
 from schemas.common import tokens
 from schemas.common.envelope import rfc3339
+from schemas.ledger.terms import MAX_DEPTH
 
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt ]")
 
@@ -49,6 +50,18 @@ ALL_BALANCES: Final = f"""
            sum(CASE WHEN (normal_side = 'debit') = (balance >= 0) THEN abs(balance) ELSE 0 END) AS debit_balances,
            sum(CASE WHEN (normal_side = 'debit') = (balance >= 0) THEN 0 ELSE abs(balance) END) AS credit_balances
     FROM b GROUP BY currency ORDER BY currency"""  # noqa: S608 - ours
+
+#: Debits minus credits by node of a chart (``:nodes``, an array of codes) and currency. An account belongs to the
+#: longest code that its own begins with, segment by segment; of several prefixes of one text the longest is the last.
+BALANCES_BY_NODE: Final = f"""
+    WITH b AS (SELECT a.account_id, a.currency, string_to_array(a.code, ':') AS path,
+                      CASE WHEN a.normal_side = 'debit' THEN {_BALANCE} ELSE -({_BALANCE}) END AS net
+               FROM views.accounts a WHERE a.ledger_id = CAST(:ledger_id AS uuid) AND a.tenant = :tenant),
+         c AS (SELECT b.account_id, b.currency, b.net, max(n.code COLLATE "C") AS node
+               FROM b CROSS JOIN generate_series(1, LEAST(cardinality(b.path), {MAX_DEPTH})) AS i
+               LEFT JOIN unnest(CAST(:nodes AS text[])) AS n(code) ON n.code = array_to_string(b.path[1:i], ':')
+               GROUP BY b.account_id, b.currency, b.net)
+    SELECT node, currency, sum(net) AS net FROM c WHERE net <> 0 GROUP BY node, currency ORDER BY currency, node"""  # noqa: S608 - ours
 
 
 @dataclass(frozen=True)

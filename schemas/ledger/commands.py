@@ -19,8 +19,8 @@ from schemas.common.base import (
     SignedAmount,
     Text,
 )
-
-Side = Literal["debit", "credit"]
+from schemas.ledger.chart import AdoptChart
+from schemas.ledger.terms import Side
 
 
 class BalanceCondition(Contract):
@@ -204,5 +204,6 @@ COMMANDS: dict[str, type[Command]] = {
         SetAccountMetadata,
         SetAccountLimits,
         CloseAccount,
+        AdoptChart,
     )
 }

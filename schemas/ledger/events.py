@@ -7,7 +7,8 @@ from typing import ClassVar
 from pydantic import Field
 
 from schemas.common.base import Contract, Event, Metadata
-from schemas.ledger.commands import Side
+from schemas.ledger.chart import ChartAdopted
+from schemas.ledger.terms import Side
 
 
 class Entry(Contract):
@@ -165,5 +166,6 @@ EVENTS: dict[str, type[Event]] = {
         AccountMetadataSet,
         AccountLimitsSet,
         AccountClosed,
+        ChartAdopted,
     )
 }

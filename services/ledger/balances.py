@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from events.decider import EventMeta
 from schemas.common.base import MAX_MICROS, Event
-from schemas.ledger.commands import Side
 from schemas.ledger.events import TransactionPosted
+from schemas.ledger.terms import Side
 
 
 @dataclass(frozen=True, slots=True)

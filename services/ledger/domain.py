@@ -14,6 +14,7 @@ from events.decider import Accepted, Context, Decider, Due, Emit, EventMeta, Rej
 from schemas.common.base import MAX_METADATA, Command, Event
 from schemas.common.money import EXPONENTS
 from schemas.common.outcomes import CommandRefused
+from schemas.ledger.chart import AdoptChart
 from schemas.ledger.commands import (
     COMMANDS,
     CloseAccount,
@@ -40,6 +41,7 @@ from schemas.ledger.events import (
     TransactionReversed,
 )
 from services.ledger import evolve, holds, invariants, recall, snapshot
+from services.ledger.charting import adopt_chart, require_place
 from services.ledger.lookup import account_of, owned, require_saga
 from services.ledger.posting import Changes, keep_limits, mirrored, net_changes, recorded, weigh
 from services.ledger.reasons import Refusal
@@ -63,6 +65,7 @@ def open_account(command: OpenAccount, state: State, ctx: Context) -> Accepted:
     require_within((0, 0), command.floor, command.ceiling)
     if command.code in ledger.codes:
         raise Refusal("code-taken", "/code")
+    require_place(ledger, command)
     account_id = ctx.new_id("account")
     event = AccountOpened(
         ledger_id=ledger.id,
@@ -197,6 +200,7 @@ RULES: Final[Mapping[type[Command], Callable[[Any, State, Context], Accepted]]] 
     SetAccountMetadata: set_account_metadata,
     SetAccountLimits: set_account_limits,
     CloseAccount: close_account,
+    AdoptChart: adopt_chart,
 }
 
 

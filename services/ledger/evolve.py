@@ -8,6 +8,7 @@ from typing import Any, Final
 from events.decider import EventMeta
 from schemas.common.base import Event
 from schemas.common.outcomes import CommandRefused
+from schemas.ledger.chart import ChartAdopted
 from schemas.ledger.events import (
     AccountClosed,
     AccountLimitsSet,
@@ -21,6 +22,7 @@ from schemas.ledger.events import (
     TransactionPosted,
     TransactionReversed,
 )
+from services.ledger.chart import Chart
 from services.ledger.state import Account, Hold, Ledger, State
 
 
@@ -54,6 +56,14 @@ def _account_opened(state: State, event: AccountOpened, _: EventMeta) -> None:
     ledger = state.ledgers[event.ledger_id]
     ledger.accounts[account.id] = account
     ledger.codes[account.code] = account.id
+    if ledger.chart is not None:
+        account.may_debit, account.may_credit = ledger.chart.parts_of(account.code)
+
+
+def _chart_adopted(state: State, event: ChartAdopted, meta: EventMeta) -> None:
+    ledger = state.ledgers[event.ledger_id]
+    ledger.take_chart(Chart(event.revision, event.template, event.nodes, event.facings))
+    ledger.version = meta.version
 
 
 def _account_metadata_set(state: State, event: AccountMetadataSet, meta: EventMeta) -> None:
@@ -116,6 +126,7 @@ _EFFECTS: Final[dict[type[Event], Callable[[State, Any, EventMeta], None]]] = {
     AccountMetadataSet: _account_metadata_set,
     AccountLimitsSet: _account_limits_set,
     AccountClosed: _account_closed,
+    ChartAdopted: _chart_adopted,
     HoldPlaced: _hold_placed,
     HoldPosted: _hold_posted,
     HoldVoided: _hold_released,

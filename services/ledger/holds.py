@@ -13,6 +13,7 @@ from events.decider import Accepted, Context, Due, Emit
 from nexafi.ids import derived_id
 from schemas.ledger.commands import ExpireHold, PlaceHold, PostHold, VoidHold
 from schemas.ledger.events import Entry, HoldExpired, HoldPlaced, HoldPosted, HoldVoided, TransactionPosted
+from services.ledger.charting import may_not_face
 from services.ledger.lookup import account_of, other_currency, owned, require_saga
 from services.ledger.posting import out_of_limits
 from services.ledger.reasons import Refusal
@@ -29,6 +30,8 @@ def place_hold(command: PlaceHold, state: State, ctx: Context) -> Accepted:
     for account in (debit, credit):
         if account.currency != command.currency:
             raise other_currency(account, command.currency, "/currency")
+    if ledger.has_facings and not debit.may_debit & credit.may_credit:
+        raise may_not_face(debit, credit, "/credit_account_id")
     if command.expires_at is not None and command.expires_at <= ctx.now_us:
         raise Refusal("expires-in-the-past", "/expires_at")
     for account, debits, credits_ in ((debit, command.amount, 0), (credit, 0, command.amount)):

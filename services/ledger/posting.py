@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from schemas.ledger.commands import BalanceCondition, EntryInput, TransactionInput
 from schemas.ledger.events import Entry, TransactionPosted
+from services.ledger.charting import require_facing
 from services.ledger.lookup import no_account, other_currency
 from services.ledger.reasons import Refusal
 from services.ledger.state import Account, Ledger
@@ -27,6 +28,8 @@ def weigh(ledger: Ledger, transaction: TransactionInput, moved: Mapping[Account,
     """
     entries = transaction.entries
     changes = net_changes(ledger, entries, at)
+    if ledger.has_facings:
+        require_facing(ledger, entries, at)
     for index, entry in enumerate(entries):
         if entry.condition is not None:
             account = ledger.accounts[entry.account_id]

@@ -36,6 +36,14 @@ REASONS: Final[dict[str, str]] = {
     "hold-not-due": "The deadline of the hold has not passed, or it has none.",
     "amount-exceeds-hold": "More was asked for than is still reserved.",
     "internal-command": "Only the writer's own timer expires a hold.",
+    "chart-empty": "A chart needs a template or a node.",
+    "chart-node-twice": "The chart has, perhaps from its template, another node of this code.",
+    "chart-type-conflict": "The node is of another type than the one above it.",
+    "facing-matches-nothing": "The pattern means no node of the chart.",
+    "account-outside-chart": "An open account has no place in the chart, or grows on the other side than its place.",
+    "code-not-in-chart": "The ledger's chart has no place for an account of this code.",
+    "side-not-of-chart": "The chart has the account grow on the other side.",
+    "accounts-may-not-face": "The chart does not allow one account to be debited where the other is credited.",
 }
 
 

@@ -6,6 +6,9 @@ Layout (JSON): ``{"ledgers": [[id, tenant, accounts, holds, closed]]}``, each li
 * a hold is ``[id, debit account, credit account, remaining, expires_at, reference, saga_id, version]``,
 * a closed account is ``[id, code]``.
 
+and ``{"books": {id: {"version", "chart"}}}`` where a ledger has more than accounts and holds: the version of its own
+stream, and its chart as ``[revision, template, [[code, type, name, is_debit]], [[debit, credit]]]``.
+
 An integer of more than 63 bits is a string, because JSON readers differ on such numbers. What holds reserve on
 accounts, and the heap of deadlines, follow from the holds and are not written.
 """
@@ -17,10 +20,12 @@ from typing import Any, Final
 
 import orjson
 
+from schemas.ledger.chart import AdoptedFacing, AdoptedNode
+from services.ledger.chart import Chart
 from services.ledger.state import Account, Hold, Ledger, State
 
 #: Raise with every change of the layout: a snapshot of another version is ignored and history replayed.
-STATE_VERSION: Final = 1
+STATE_VERSION: Final = 2
 _WIDE: Final = 1 << 63
 
 
@@ -37,13 +42,18 @@ def dump(state: State) -> bytes:
         ]
         for _, ledger in sorted(state.ledgers.items())
     ]
-    return orjson.dumps({"ledgers": ledgers}, option=orjson.OPT_SORT_KEYS)
+    whole: dict[str, Any] = {"ledgers": ledgers}
+    books = {ledger.id: _book(ledger) for ledger in state.ledgers.values() if ledger.version > 1}
+    if books:  # left out when there are none: what was recorded before there were any keeps its digest
+        whole["books"] = books
+    return orjson.dumps(whole, option=orjson.OPT_SORT_KEYS)
 
 
 def load(data: bytes) -> State:
     """The state that :func:`dump` wrote."""
     state = State()
-    for ledger_id, tenant, accounts, holds, closed in orjson.loads(data)["ledgers"]:
+    whole = orjson.loads(data)
+    for ledger_id, tenant, accounts, holds, closed in whole["ledgers"]:
         ledger = state.ledgers[ledger_id] = Ledger(ledger_id, tenant)
         ledger.closed = dict(closed)
         ledger.codes = {code: account_id for account_id, code in closed}
@@ -55,7 +65,30 @@ def load(data: bytes) -> State:
             hold = _hold(row, ledger)
             ledger.holds[hold.id] = hold
             state.add_deadline(ledger_id, hold)
+    for ledger_id, book in whole.get("books", {}).items():
+        _take_book(state.ledgers[ledger_id], book)
     return state
+
+
+def _book(ledger: Ledger) -> dict[str, Any]:
+    book: dict[str, Any] = {"version": ledger.version}
+    if ledger.chart is not None:
+        chart = ledger.chart
+        nodes = [(n.code, n.type, n.name, n.normal_side == "debit") for n in chart.nodes]
+        book["chart"] = (chart.revision, chart.template, nodes, [(f.debit, f.credit) for f in chart.facings])
+    return book
+
+
+def _take_book(ledger: Ledger, book: dict[str, Any]) -> None:
+    ledger.version = book["version"]
+    if "chart" in book:
+        revision, template, nodes, facings = book["chart"]
+        places = [
+            AdoptedNode(code=code, type=kind, name=name, normal_side="debit" if is_debit else "credit")
+            for code, kind, name, is_debit in nodes
+        ]
+        pairs = [AdoptedFacing(debit=debit, credit=credit) for debit, credit in facings]
+        ledger.take_chart(Chart(revision, template, places, pairs))
 
 
 def _account_row(a: Account) -> tuple[Any, ...]:

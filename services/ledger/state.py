@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 
 from schemas.common.base import MAX_AMOUNT
-from schemas.ledger.commands import Side
 from schemas.ledger.events import Entry
+from schemas.ledger.terms import Side
+from services.ledger.chart import Chart
 
 
 @dataclass(slots=True, eq=False)
@@ -35,6 +36,8 @@ class Account:
     ceiling: int | None = None
     low: int = -MAX_AMOUNT
     high: int = MAX_AMOUNT
+    may_debit: int = 0  # facings of the chart, as bits, in which it may be debited
+    may_credit: int = 0  # and credited
 
     def limit(self, floor: int | None, ceiling: int | None) -> None:
         """Take these limits (normal side)."""
@@ -106,6 +109,15 @@ class Ledger:
     holds: dict[str, Hold] = field(default_factory=dict)
     codes: dict[str, str] = field(default_factory=dict)  # code -> account id
     closed: dict[str, str] = field(default_factory=dict)  # id of a closed account -> its code
+    version: int = 1  # of the ledger's own stream
+    chart: Chart | None = None
+    has_facings: bool = False  # the chart says who may face whom
+
+    def take_chart(self, chart: Chart) -> None:
+        """Go by this chart, and tell every account its part in it."""
+        self.chart, self.has_facings = chart, bool(chart.facings)
+        for account in self.accounts.values():
+            account.may_debit, account.may_credit = chart.parts_of(account.code)
 
 
 @dataclass(slots=True, eq=False)

@@ -69,6 +69,17 @@ def _entries(estate: Estate) -> dict[str, Any]:
     return {"entries": transfer(estate.accounts["alice"], estate.accounts["bob"], 1)}
 
 
+def _chart(estate: Estate) -> dict[str, Any]:
+    """A place for each account of the estate, and for those that other tests open: their codes have one segment."""
+    sides = {"cash": ("asset", "debit"), "alice": ("liability", "credit"), "bob": ("liability", "credit")}
+    return {
+        "nodes": [
+            {"code": f"{estate.word}-{code}", "type": kind, "normal_side": side}
+            for code, (kind, side) in sides.items()
+        ]
+    }
+
+
 #: Command -> its body, made of what ``estate`` owns.
 BODIES: Final[dict[str, Callable[[Estate], Any]]] = {
     "POST /v1/ledgers": lambda _: {"name": "a ledger"},
@@ -76,6 +87,7 @@ BODIES: Final[dict[str, Callable[[Estate], Any]]] = {
         "code": f"c{secrets.token_hex(4)}",
         "currency": "EUR",
     },
+    "POST /v1/ledgers/{ledger_id}/chart": _chart,
     "PATCH /v1/ledgers/{ledger_id}/accounts/{account_id}/metadata": lambda _: {"metadata": {"k": "v"}},
     "PATCH /v1/ledgers/{ledger_id}/accounts/{account_id}/limits": lambda _: {"floor": -1},
     "POST /v1/ledgers/{ledger_id}/accounts/{account_id}/close": lambda _: {},

@@ -95,3 +95,52 @@ async def test_what_was_written_can_be_asked_and_found(platform: Platform) -> No
             assert (await stranger.get(path)).status == 404
         assert (await stranger.get("/v1/operations")).json()["items"] == []
         assert (await stranger.get(f"/v1/compliance/hits?payment_id={payment}")).json()["items"] == []
+
+
+async def test_a_book_is_kept_by_its_chart(platform: Platform) -> None:
+    """From a template to a balance sheet in one currency, each read after what was written."""
+    async with callers(platform, "bookkeeper") as (caller,):
+        ledger = await caller.make("/v1/ledgers", {"name": "a shop"}, "ledger_id")
+        path = f"/v1/ledgers/{ledger}"
+        adopted = await caller.post(f"{path}/chart", {"template": "marketplace"})
+        assert adopted.result == {"ledger_id": ledger, "revision": 1}
+        chart = (await read(caller, f"{path}/chart", adopted))["chart"]
+        assert (chart["template"], chart["revision"]) == ("marketplace", 1)
+        templates = await read(caller, "/v1/chart-templates", adopted)
+        assert len(templates["items"]) == 4
+
+        async def account(code: str, side: str, currency: str = "EUR") -> str:
+            body = {"code": code, "currency": currency, "normal_side": side}
+            return await caller.make(f"{path}/accounts", body, "account_id")
+
+        bank, seller = (
+            await account("assets:bank:1", "debit"),
+            await account("liabilities:sellers:7", "credit"),
+        )
+        fees = await account("income:commission", "credit")
+        capital = await account("equity:capital", "credit")
+        outside = {"code": "sellers:8", "currency": "EUR"}
+        refused = await caller.post(f"{path}/accounts", outside)
+        assert (refused.status, refused.problem) == (422, "code-not-in-chart")
+
+        async def post(debit: str, credit: str, amount: int) -> Answer:
+            legs = ((debit, "debit"), (credit, "credit"))
+            entries = [{"account_id": a, "side": s, "amount": amount, "currency": "EUR"} for a, s in legs]
+            return await caller.post(f"{path}/transactions", {"entries": entries})
+
+        await post(bank, seller, 10_000)
+        last = await post(seller, fees, 1_500)
+        refused = await post(seller, capital, 1)
+        assert (refused.status, refused.problem) == (422, "accounts-may-not-face")
+        assert refused.json()["pointer"] == "/entries/1/account_id"
+        query = "convert_to=USD&rates=EUR:108/100"
+        sheet = await read(caller, f"{path}/balance-sheet?{query}", last)
+        [euro] = sheet["currencies"]
+        assert (euro["assets"]["total"], euro["liabilities"]["total"], euro["result"]) == (
+            10_000,
+            8_500,
+            1_500,
+        )
+        assert sheet["converted"]["assets"]["total"] == 10_800
+        income = await read(caller, f"{path}/income-statement?{query}", last)
+        assert income["converted"]["result"] == 1_620

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from schemas.common.base import MAX_AMOUNT, Command
+from schemas.ledger.chart import AdoptChart, ChartNode, Facing
 from schemas.ledger.commands import (
     COMMANDS,
     CloseAccount,
@@ -312,6 +313,85 @@ def _(book: Book) -> tuple[Outcome, str]:
     return book.when(ExpireHold(ledger_id=book.ledger, hold_id=hold_id)), "/hold_id"
 
 
+def adopt(book: Book, *nodes: ChartNode, facings: list[Facing] | None = None) -> Outcome:
+    """A chart with places for the open accounts of the rich book, and ``nodes``."""
+    credit = [ChartNode(code=code, type="liability") for code in ("alice", "bob", "dollars")]
+    places = [ChartNode(code="bank", type="asset"), *credit, *nodes]
+    return book.when(AdoptChart(ledger_id=book.ledger, nodes=places, facings=facings))
+
+
+@refused("chart-empty")
+def _(book: Book) -> tuple[Outcome, str]:
+    return book.when(AdoptChart(ledger_id=book.ledger)), "/nodes"
+
+
+@refused("chart-node-twice")
+def _(book: Book) -> tuple[Outcome, str]:
+    return adopt(book, ChartNode(code="bob", type="liability")), "/nodes/4/code"
+
+
+@refused("chart-node-twice")
+def _(book: Book) -> tuple[Outcome, str]:
+    own = [ChartNode(code="bank", type="asset"), ChartNode(code="assets:bank", type="asset")]
+    return book.when(AdoptChart(ledger_id=book.ledger, template="wallet", nodes=own)), "/nodes/1/code"
+
+
+@refused("chart-type-conflict")
+def _(book: Book) -> tuple[Outcome, str]:
+    return adopt(book, ChartNode(code="bank:fees", type="income")), "/nodes/4/type"
+
+
+@refused("chart-type-conflict")
+def _(book: Book) -> tuple[Outcome, str]:
+    """A node of a template below one of the caller's."""
+    own = [ChartNode(code="bank", type="asset"), ChartNode(code="assets:bank:x", type="income")]
+    return book.when(AdoptChart(ledger_id=book.ledger, template="wallet", nodes=own)), "/nodes/1/type"
+
+
+@refused("facing-matches-nothing")
+def _(book: Book) -> tuple[Outcome, str]:
+    facings = [Facing(debit="bank", credit="*"), Facing(debit="bank", credit="*:fees")]
+    return adopt(book, facings=facings), "/facings/1/credit"
+
+
+@refused("account-outside-chart")
+def _(book: Book) -> tuple[Outcome, str]:
+    return book.when(AdoptChart(ledger_id=book.ledger, template="wallet")), "/nodes"
+
+
+@refused("account-outside-chart")
+def _(book: Book) -> tuple[Outcome, str]:
+    """The bank grows on the debit side."""
+    nodes = [ChartNode(code=code, type="liability") for code in ("alice", "bob", "dollars", "bank")]
+    return book.when(AdoptChart(ledger_id=book.ledger, nodes=nodes)), "/nodes"
+
+
+@refused("code-not-in-chart")
+def _(book: Book) -> tuple[Outcome, str]:
+    adopt(book).accepted()
+    return book.when(OpenAccount(ledger_id=book.ledger, code="banks", currency="EUR")), "/code"
+
+
+@refused("side-not-of-chart")
+def _(book: Book) -> tuple[Outcome, str]:
+    adopt(book).accepted()
+    return book.when(OpenAccount(ledger_id=book.ledger, code="bank:2", currency="EUR")), "/normal_side"
+
+
+@refused("accounts-may-not-face")
+def _(book: Book) -> tuple[Outcome, str]:
+    adopt(book, facings=[Facing(debit="bank", credit="alice")]).accepted()
+    moves = [book.move("bank", "alice", 1), book.move("bank", "bob", 1)]
+    batch = PostBatch(ledger_id=book.ledger, transactions=moves)
+    return book.when(batch), "/transactions/1/entries/1/account_id"
+
+
+@refused("accounts-may-not-face")
+def _(book: Book) -> tuple[Outcome, str]:
+    adopt(book, facings=[Facing(debit="bank", credit="alice")]).accepted()
+    return book.hold("alice", "bob", 1), "/credit_account_id"
+
+
 @pytest.mark.parametrize(
     ("reason", "case"), [(reason, case) for reason, cases in CASES.items() for case in cases]
 )
@@ -355,6 +435,7 @@ def every_command(book: Book) -> list[Command]:
         SetAccountMetadata(ledger_id=ledger, account_id=alice, metadata={"a": "b"}),
         SetAccountLimits(ledger_id=ledger, account_id=alice),
         CloseAccount(ledger_id=ledger, account_id=alice),
+        AdoptChart(ledger_id=ledger, template="wallet"),
     ]
 
 
