@@ -19,7 +19,8 @@ _CONFLICT: Final = (
     "account-closed account-not-empty account-has-holds code-taken already-claimed already-reversed already-recorded "
     "case-closed hold-closed hold-expired payment-posted payment-closed payment-not-settled "
     "payment-not-in-review client-disabled key-revoked balance-outside-limits condition-not-met insufficient-funds "
-    "ceiling-exceeded nothing-left-to-refund refund-exceeds-captured amount-exceeds-hold account-outside-chart"
+    "ceiling-exceeded nothing-left-to-refund refund-exceeds-captured amount-exceeds-hold account-outside-chart "
+    "asset-known rate-not-found rate-too-old"
 ).split()
 _FORBIDDEN: Final = "internal-command saga-only".split()
 

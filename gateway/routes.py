@@ -14,7 +14,7 @@ from typing import Final, Literal
 from schemas.auth import commands as auth
 from schemas.common.base import Command
 from schemas.compliance import commands as compliance
-from schemas.ledger import chart
+from schemas.ledger import chart, currencies
 from schemas.ledger import commands as ledger
 from schemas.payments import commands as payments
 
@@ -94,6 +94,10 @@ COMMANDS: Final[tuple[CommandRoute, ...]] = (
     CommandRoute(path=f"{_L}/holds/{{hold_id}}/post", command=ledger.PostHold, service="ledger", scope=_LEDGER_WRITE, shard_from="ledger_id", result=("hold_id", "transaction_id"), summary="Post a hold in full or in part"),
     CommandRoute(path=f"{_L}/holds/{{hold_id}}/void", command=ledger.VoidHold, service="ledger", scope=_LEDGER_WRITE, shard_from="ledger_id", result=("hold_id",), summary="Release a hold"),
     CommandRoute(path=f"{_L}/chart", command=chart.AdoptChart, large=True, service="ledger", scope=_LEDGER_WRITE, shard_from="ledger_id", location=f"{_L}/chart", result=("ledger_id", "revision"), summary="Adopt a chart of accounts"),
+    CommandRoute(path=f"{_L}/assets", command=currencies.RegisterAsset, service="ledger", scope=_LEDGER_WRITE, shard_from="ledger_id", status=201, location=f"{_L}/assets", result=("ledger_id",), summary="Register an asset that is no currency"),
+    CommandRoute(path=f"{_L}/rates", command=currencies.RecordRate, service="ledger", scope=_LEDGER_WRITE, shard_from="ledger_id", status=201, location=f"{_L}/rates", result=("rate_id",), summary="Record a rate"),
+    CommandRoute(path=f"{_L}/conversions", command=currencies.Convert, service="ledger", scope=_LEDGER_WRITE, shard_from="ledger_id", status=201, location=f"{_L}/transactions/{{transaction_id}}", result=("conversion_id", "transaction_id"), summary="Convert money into another currency"),
+    CommandRoute(path=f"{_L}/revaluations", command=currencies.Revalue, service="ledger", scope=_LEDGER_WRITE, shard_from="ledger_id", status=201, location=f"{_L}/revaluations", result=("revaluation_id", "transaction_id"), summary="Revalue positions in other currencies"),
     CommandRoute(path="/v1/payments", command=payments.InitiatePayment, service="payments", scope=_PAYMENTS_WRITE, status=201, location="/v1/payments/{payment_id}", bulk="/v1/payments/bulk", result=("payment_id",), summary="Initiate a payment"),
     CommandRoute(path="/v1/payments/{payment_id}/cancel", command=payments.CancelPayment, service="payments", scope=_PAYMENTS_WRITE, shard_from="payment_id", result=("payment_id",), summary="Ask that a payment be stopped"),
     CommandRoute(path="/v1/payments/{payment_id}/refunds", command=payments.RefundPayment, service="payments", scope=_PAYMENTS_WRITE, shard_from="payment_id", status=201, location="/v1/payments/{payment_id}", result=("payment_id", "refund_id"), summary="Refund a payment in full or in part"),
@@ -123,6 +127,12 @@ QUERIES: Final[tuple[QueryRoute, ...]] = (
     QueryRoute(path=f"{_L}/chart", service="ledger", scope=_LEDGER_READ, schema="Chart", summary="Read a ledger's chart of accounts, if it has one"),
     QueryRoute(path=f"{_L}/balance-sheet", service="ledger", scope=_LEDGER_READ, schema="BalanceSheet", query=("at", "known_at", "convert_to", "rates"), summary="Balance sheet in each currency and in one, at a time as known at a time"),
     QueryRoute(path=f"{_L}/income-statement", service="ledger", scope=_LEDGER_READ, schema="IncomeStatement", query=("from", "to", "known_at", "convert_to", "rates"), summary="Income statement of a period as known at a time"),
+    QueryRoute(path=f"{_L}/exposure", service="ledger", scope=_LEDGER_READ, schema="Exposure", query=("at", "known_at", "convert_to", "rates"), summary="Open positions in each currency and their worth in one"),
+    QueryRoute(path="/v1/currencies", service="ledger", scope=_LEDGER_READ, schema="Currencies", summary="List the currencies of ISO 4217 and the assets that every ledger knows"),
+    QueryRoute(path=f"{_L}/assets", service="ledger", scope=_LEDGER_READ, schema="Asset", page=True, summary="List the assets that a ledger has registered"),
+    QueryRoute(path=f"{_L}/rates", service="ledger", scope=_LEDGER_READ, schema="Rate", page=True, query=("base", "quote"), summary="List rates"),
+    QueryRoute(path=f"{_L}/conversions", service="ledger", scope=_LEDGER_READ, schema="Conversion", page=True, summary="List conversions"),
+    QueryRoute(path=f"{_L}/revaluations", service="ledger", scope=_LEDGER_READ, schema="Revaluation", page=True, summary="List revaluations"),
     QueryRoute(path="/v1/payments", service="payments", scope=_PAYMENTS_READ, schema="Payment", page=True, query=("status", "external_reference", "ledger_id"), summary="List payments"),
     QueryRoute(path="/v1/payments/{payment_id}", service="payments", scope=_PAYMENTS_READ, schema="Payment", summary="Read a payment with its timeline"),
     QueryRoute(path="/v1/compliance/cases", service="compliance", scope=_COMPLIANCE_READ, schema="Case", page=True, query=("status", "payment_id"), summary="List compliance cases"),

@@ -1,1 +1,1 @@
-"""What a ledger's books are kept by, apart from its accounts and entries: its charts of accounts."""
+"""What a ledger's books are kept by, apart from its accounts and entries: charts, rates, conversions."""

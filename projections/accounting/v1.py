@@ -1,4 +1,4 @@
-"""View ``accounting``, code 1: the charts of accounts that a ledger has had.
+"""View ``accounting``, code 1: a ledger's charts of accounts, assets and rates, its conversions and revaluations.
 
 It is a view of its own, because it changes rarely: growing it makes no entry and no balance anew.
 """
@@ -8,11 +8,12 @@ from __future__ import annotations
 from typing import Any, Final
 
 from pydantic_core import to_json
-from sqlalchemy import BigInteger, Integer, MetaData, SmallInteger, Text
+from sqlalchemy import BigInteger, Boolean, Index, Integer, MetaData, SmallInteger, Table, Text
 
 from projections.unit import Unit
-from projections.view import SCHEMA, Data, Id, Json, Meta, Micros, View, appended
+from projections.view import SCHEMA, Amount, Data, Id, Json, Meta, Micros, View, appended
 from schemas.ledger.chart import ChartAdopted
+from schemas.ledger.currencies import AssetRegistered, CurrencyConverted, PositionsRevalued, RateRecorded
 
 _METADATA: Final = MetaData(schema=SCHEMA)
 
@@ -31,27 +32,138 @@ CHARTS: Final = appended(
     position=BigInteger,
 )
 
-VIEW: Final = View("accounting", code=1, services=("ledger",), owner="ledger", tables=(CHARTS,))
+#: What a ledger has registered beside the currencies of ISO 4217.
+ASSETS: Final = appended(
+    _METADATA,
+    "registered_assets",
+    {"ledger_id": Id, "code": Text},
+    places=SmallInteger,
+    name=Text,
+    recorded_at=Micros,
+    tenant=Text,
+    shard=SmallInteger,
+    position=BigInteger,
+)
+
+#: Every rate that was recorded: 1 ``base`` = ``numerator / denominator`` ``quote``.
+RATES: Final = appended(
+    _METADATA,
+    "fx_rates",
+    {"rate_id": Id},
+    ledger_id=Id,
+    base=Text,
+    quote=Text,
+    numerator=Amount,
+    denominator=Amount,
+    source=Text,
+    observed_at=Micros,
+    recorded_at=Micros,
+    actor=Text,
+    tenant=Text,
+    shard=SmallInteger,
+    position=BigInteger,
+)
+Index("ledger", RATES.c.ledger_id, RATES.c.rate_id)
+Index("newest", RATES.c.ledger_id, RATES.c.base, RATES.c.quote, RATES.c.observed_at)
+
+CONVERSIONS: Final = appended(
+    _METADATA,
+    "conversions",
+    {"conversion_id": Id},
+    ledger_id=Id,
+    transaction_id=Id,
+    source_account_id=Id,
+    target_account_id=Id,
+    sold=Amount,
+    sold_currency=Text,
+    bought=Amount,
+    bought_currency=Text,
+    fixed=Text,
+    numerator=Amount,
+    denominator=Amount,
+    source=Text,
+    observed_at=Micros,
+    rate_id=(Id, None),
+    inverse=Boolean,
+    rounding=Text,
+    rounded=Amount,
+    remainder_numerator=Amount,
+    remainder_denominator=Amount,
+    recorded_at=Micros,
+    actor=Text,
+    tenant=Text,
+    shard=SmallInteger,
+    position=BigInteger,
+)
+Index("ledger", CONVERSIONS.c.ledger_id, CONVERSIONS.c.conversion_id)
+
+REVALUATIONS: Final = appended(
+    _METADATA,
+    "revaluations",
+    {"revaluation_id": Id},
+    ledger_id=Id,
+    transaction_id=(Id, None),
+    counter_account_id=Id,
+    currency=Text,
+    positions=Json,
+    carried=Amount,
+    unrealised=Amount,
+    recorded_at=Micros,
+    actor=Text,
+    tenant=Text,
+    shard=SmallInteger,
+    position=BigInteger,
+)
+Index("ledger", REVALUATIONS.c.ledger_id, REVALUATIONS.c.revaluation_id)
+
+VIEW: Final = View(
+    "accounting",
+    code=1,
+    services=("ledger",),
+    owner="ledger",
+    tables=(CHARTS, ASSETS, RATES, CONVERSIONS, REVALUATIONS),
+)
 
 
 def _json(value: Any) -> str:
     return to_json(value).decode()
 
 
+def _fact(table: Table, event: Data, meta: Meta, unit: Unit, **more: Any) -> None:
+    """A row of what the event says under the names of the columns, and of its envelope."""
+    known = {
+        **event,
+        **more,
+        "actor": meta.actor,
+        "recorded_at": meta.time_us,
+        "tenant": meta.tenant,
+        "shard": meta.shard,
+        "position": meta.position,
+    }
+    unit.append(table, [known.get(column.name) for column in table.columns])
+
+
 @VIEW.on(ChartAdopted)
 def _chart_adopted(event: Data, meta: Meta, unit: Unit) -> None:
-    unit.append(
-        CHARTS,
-        (
-            event["ledger_id"],
-            event["revision"],
-            event.get("template"),
-            _json(event["nodes"]),
-            _json(event.get("facings", [])),
-            meta.actor,
-            meta.time_us,
-            meta.tenant,
-            meta.shard,
-            meta.position,
-        ),
-    )
+    _fact(CHARTS, event, meta, unit, nodes=_json(event["nodes"]), facings=_json(event.get("facings", [])))
+
+
+@VIEW.on(AssetRegistered)
+def _asset_registered(event: Data, meta: Meta, unit: Unit) -> None:
+    _fact(ASSETS, event, meta, unit)
+
+
+@VIEW.on(RateRecorded)
+def _rate_recorded(event: Data, meta: Meta, unit: Unit) -> None:
+    _fact(RATES, event, meta, unit)
+
+
+@VIEW.on(CurrencyConverted)
+def _converted(event: Data, meta: Meta, unit: Unit) -> None:
+    defaults = {"inverse": False, "rounded": 0, "remainder_numerator": 0, "remainder_denominator": 1}
+    _fact(CONVERSIONS, defaults | event, meta, unit)
+
+
+@VIEW.on(PositionsRevalued)
+def _revalued(event: Data, meta: Meta, unit: Unit) -> None:
+    _fact(REVALUATIONS, event, meta, unit, positions=_json(event["positions"]))

@@ -8,27 +8,11 @@ from __future__ import annotations
 from decimal import Decimal, InvalidOperation
 
 from schemas.common.base import MAX_AMOUNT, Contract, Currency, SignedAmount
+from schemas.common.currencies import ISO_4217
 
-_ZERO = "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF".split()
-_THREE = "BHD IQD JOD KWD LYD OMR TND".split()
-_FOUR = "CLF UYW".split()
-_TWO = (
-    "AED AFN ALL AMD ANG AOA ARS AUD AWG AZN BAM BBD BDT BGN BMD BND BOB BOV BRL BSD BTN BWP BYN BZD CAD CDF CHE "
-    "CHF CHW CNY COP COU CRC CUP CVE CZK DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GTQ GYD HKD HNL "
-    "HTG HUF IDR ILS INR IRR JMD KES KGS KHR KPW KYD KZT LAK LBP LKR LRD LSL MAD MDL MGA MKD MMK MNT MOP MRU MUR "
-    "MVR MWK MXN MXV MYR MZN NAD NGN NIO NOK NPR NZD PAB PEN PGK PHP PKR PLN QAR RON RSD RUB SAR SBD SCR SDG SEK "
-    "SGD SHP SLE SOS SRD SSP STN SVC SYP SZL THB TJS TMT TOP TRY TTD TWD TZS UAH USD USN UYU UZS VED VES WST XCD "
-    "YER ZAR ZMW ZWG"
-).split()
 #: Assets that are not in ISO 4217, with the exponent of their smallest unit.
 REGISTERED_ASSETS: dict[str, int] = {"BTC": 8, "ETH": 18, "USDC": 6, "USDT": 6, "EURC": 6}
-EXPONENTS: dict[str, int] = (
-    dict.fromkeys(_ZERO, 0)
-    | dict.fromkeys(_TWO, 2)
-    | dict.fromkeys(_THREE, 3)
-    | dict.fromkeys(_FOUR, 4)
-    | REGISTERED_ASSETS
-)
+EXPONENTS: dict[str, int] = {code: each.exponent for code, each in ISO_4217.items()} | REGISTERED_ASSETS
 
 
 class UnknownCurrencyError(ValueError):

@@ -20,6 +20,7 @@ from schemas.common.base import (
     Text,
 )
 from schemas.ledger.chart import AdoptChart
+from schemas.ledger.currencies import Convert, RecordRate, RegisterAsset, Revalue
 from schemas.ledger.terms import Side
 
 
@@ -205,5 +206,9 @@ COMMANDS: dict[str, type[Command]] = {
         SetAccountLimits,
         CloseAccount,
         AdoptChart,
+        RegisterAsset,
+        RecordRate,
+        Convert,
+        Revalue,
     )
 }

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from schemas.common.base import Contract, Event, Metadata
 from schemas.ledger.chart import ChartAdopted
+from schemas.ledger.currencies import AssetRegistered, CurrencyConverted, PositionsRevalued, RateRecorded
 from schemas.ledger.terms import Side
 
 
@@ -167,5 +168,9 @@ EVENTS: dict[str, type[Event]] = {
         AccountLimitsSet,
         AccountClosed,
         ChartAdopted,
+        AssetRegistered,
+        RateRecorded,
+        CurrencyConverted,
+        PositionsRevalued,
     )
 }

@@ -10,7 +10,8 @@ from nexafi.role import RoleContext
 from projections.queries.balances import ALL_BALANCES, ONE_BALANCE, about_the_past, ask
 from projections.queries.reading import Order, Reader, limit_parameter
 from projections.queries.serving import respond, serve_queries
-from services.ledger import reports
+from services.ledger import currencies_api, reports
+from services.ledger.valuation import valuation
 
 _VIEWS: Final = ("ledger",)
 _L: Final = "/internal/v1/ledgers/{ledger_id}"
@@ -35,6 +36,7 @@ def routes(app: FastAPI, reader: Reader, _ctx: RoleContext) -> None:
     app.add_api_route(f"{_L}/holds", q.holds)
     app.add_api_route(f"{_L}/holds/{{hold_id}}", q.hold)
     reports.routes(app, reader)
+    currencies_api.routes(app, reader)
 
 
 class LedgerQueries:
@@ -81,10 +83,8 @@ class LedgerQueries:
             asked = await ask(self._reader, request, ledger_id, _VIEWS)
             values = {**asked.parameters, "ledger_id": ledger_id, "tenant": asked.tenant}
             rows = await self._reader.rows(ALL_BALANCES, values)
-            converted = reports.converted_totals(
-                request.query_params, rows, ("debit_balances", "credit_balances")
-            )
-            body = asked.answer(currencies=rows, **converted)
+            value = await valuation(self._reader, request.query_params, ledger_id, asked.tenant, asked)
+            body = asked.answer(currencies=rows, **value.totals(rows, ("debit_balances", "credit_balances")))
             return respond({"ledger_id": ledger_id, **body}, asked.seen)
         tenant, seen = await self._reader.ready(request, _VIEWS)
         await self._reader.one("ledgers", {"ledger_id": ledger_id, "tenant": tenant})
@@ -95,7 +95,8 @@ class LedgerQueries:
             "WHERE ledger_id = :ledger_id AND tenant = :tenant GROUP BY currency ORDER BY currency",
             {"ledger_id": ledger_id, "tenant": tenant},
         )
-        converted = reports.converted_totals(request.query_params, rows, ("posted_debit", "posted_credit"))
+        value = await valuation(self._reader, request.query_params, ledger_id, tenant)
+        converted = value.totals(rows, ("posted_debit", "posted_credit"))
         return respond({"ledger_id": ledger_id, "currencies": rows, **converted}, seen)
 
     async def accounts(self, request: Request, ledger_id: str) -> Response:

@@ -12,7 +12,6 @@ from typing import Any, ClassVar, Final
 
 from events.decider import Accepted, Context, Decider, Due, Emit, EventMeta, Rejected
 from schemas.common.base import MAX_METADATA, Command, Event
-from schemas.common.money import EXPONENTS
 from schemas.common.outcomes import CommandRefused
 from schemas.ledger.chart import AdoptChart
 from schemas.ledger.commands import (
@@ -30,6 +29,7 @@ from schemas.ledger.commands import (
     SetAccountMetadata,
     VoidHold,
 )
+from schemas.ledger.currencies import Convert, RecordRate, RegisterAsset, Revalue
 from schemas.ledger.events import (
     EVENTS,
     AccountClosed,
@@ -40,7 +40,7 @@ from schemas.ledger.events import (
     TransactionPosted,
     TransactionReversed,
 )
-from services.ledger import evolve, holds, invariants, recall, snapshot
+from services.ledger import evolve, exchange, holds, invariants, recall, snapshot
 from services.ledger.charting import adopt_chart, require_place
 from services.ledger.lookup import account_of, owned, require_saga
 from services.ledger.posting import Changes, keep_limits, mirrored, net_changes, recorded, weigh
@@ -60,7 +60,7 @@ def create_ledger(command: CreateLedger, _: State, ctx: Context) -> Accepted:
 def open_account(command: OpenAccount, state: State, ctx: Context) -> Accepted:
     """A new account with balance zero, which its limits must allow."""
     ledger = owned(command.ledger_id, state, ctx)
-    if command.currency not in EXPONENTS:
+    if not ledger.knows(command.currency):
         raise Refusal("unknown-currency", "/currency")
     require_within((0, 0), command.floor, command.ceiling)
     if command.code in ledger.codes:
@@ -201,6 +201,10 @@ RULES: Final[Mapping[type[Command], Callable[[Any, State, Context], Accepted]]] 
     SetAccountLimits: set_account_limits,
     CloseAccount: close_account,
     AdoptChart: adopt_chart,
+    RegisterAsset: exchange.register_asset,
+    RecordRate: exchange.record_rate,
+    Convert: exchange.convert,
+    Revalue: exchange.revalue,
 }
 
 

@@ -9,6 +9,7 @@ from events.decider import EventMeta
 from schemas.common.base import Event
 from schemas.common.outcomes import CommandRefused
 from schemas.ledger.chart import ChartAdopted
+from schemas.ledger.currencies import AssetRegistered, CurrencyConverted, PositionsRevalued, RateRecorded
 from schemas.ledger.events import (
     AccountClosed,
     AccountLimitsSet,
@@ -23,7 +24,7 @@ from schemas.ledger.events import (
     TransactionReversed,
 )
 from services.ledger.chart import Chart
-from services.ledger.state import Account, Hold, Ledger, State
+from services.ledger.state import Account, Hold, KnownRate, Ledger, State
 
 
 def apply(state: State, event: Event, meta: EventMeta) -> None:
@@ -64,6 +65,17 @@ def _chart_adopted(state: State, event: ChartAdopted, meta: EventMeta) -> None:
     ledger = state.ledgers[event.ledger_id]
     ledger.take_chart(Chart(event.revision, event.template, event.nodes, event.facings))
     ledger.version = meta.version
+
+
+def _asset_registered(state: State, event: AssetRegistered, meta: EventMeta) -> None:
+    ledger = state.ledgers[event.ledger_id]
+    ledger.assets[event.code] = event.places
+    ledger.version = meta.version
+
+
+def _rate_recorded(state: State, event: RateRecorded, _: EventMeta) -> None:
+    rate = KnownRate(event.rate_id, event.numerator, event.denominator, event.source, event.observed_at)
+    state.ledgers[event.ledger_id].take_rate((event.base, event.quote), rate)
 
 
 def _account_metadata_set(state: State, event: AccountMetadataSet, meta: EventMeta) -> None:
@@ -115,7 +127,7 @@ def _end(state: State, ledger: Ledger, hold: Hold) -> None:
 
 
 def _nothing(_: State, __: Event, ___: EventMeta) -> None:
-    """A refusal that a saga hears changes nothing here."""
+    """What memory needs nothing of: refusals that a saga hears, and accounts of what other events have done."""
 
 
 _EFFECTS: Final[dict[type[Event], Callable[[State, Any, EventMeta], None]]] = {
@@ -127,6 +139,10 @@ _EFFECTS: Final[dict[type[Event], Callable[[State, Any, EventMeta], None]]] = {
     AccountLimitsSet: _account_limits_set,
     AccountClosed: _account_closed,
     ChartAdopted: _chart_adopted,
+    AssetRegistered: _asset_registered,
+    RateRecorded: _rate_recorded,
+    CurrencyConverted: _nothing,
+    PositionsRevalued: _nothing,
     HoldPlaced: _hold_placed,
     HoldPosted: _hold_posted,
     HoldVoided: _hold_released,

@@ -44,6 +44,14 @@ REASONS: Final[dict[str, str]] = {
     "code-not-in-chart": "The ledger's chart has no place for an account of this code.",
     "side-not-of-chart": "The chart has the account grow on the other side.",
     "accounts-may-not-face": "The chart does not allow one account to be debited where the other is credited.",
+    "asset-known": "The code is a currency, or an asset that is registered already.",
+    "same-currency": "Two different currencies are needed here.",
+    "rate-not-found": "No rate was given, and the ledger has none between these currencies.",
+    "rate-too-old": "The rate was observed longer ago than the command allows.",
+    "rate-from-the-future": "A rate can not have been observed after the time of the command.",
+    "nothing-converted": "At this rate the amount is less than one minor unit of the other currency.",
+    "rounding-account-missing": "Rounding leaves a minor unit, and no account is named that takes it.",
+    "position-twice": "An account is a position once.",
 }
 
 
@@ -56,3 +64,7 @@ class Refusal(Exception):  # noqa: N818 - an outcome of a rule, not a failure of
         self.reason = reason
         self.pointer = pointer
         self.detail = detail or REASONS[reason]
+
+    def at(self, pointer: str) -> Refusal:
+        """The same refusal, pointing elsewhere: for a rule that weighs what another rule made of its command."""
+        return Refusal(self.reason, pointer, self.detail)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -14,16 +12,13 @@ from projections.queries.balances import BALANCES_BY_NODE, Asked, ask
 from projections.queries.reading import Reader, time_parameter
 from projections.queries.serving import respond
 from schemas.common.envelope import rfc3339
-from schemas.common.money import EXPONENTS
 from schemas.ledger.chart import AdoptedNode
 from services.ledger.chart_templates import TEMPLATES
-from services.ledger.conversion import Rate
-from services.ledger.statements import MissingRateError, Net, Statements, convert, moved
+from services.ledger.statements import Net, Statements, moved
+from services.ledger.valuation import valuation
 
 _VIEWS: Final = ("ledger", "accounting")
 _L: Final = "/internal/v1/ledgers/{ledger_id}"
-_RATE: Final = re.compile(r"([A-Z][A-Z0-9]{2,11}):([1-9]\d{0,17})/([1-9]\d{0,17})", re.ASCII)
-_MAX_RATES: Final = 64
 
 
 def routes(app: FastAPI, reader: Reader) -> None:
@@ -33,6 +28,7 @@ def routes(app: FastAPI, reader: Reader) -> None:
     app.add_api_route(f"{_L}/chart", q.chart)
     app.add_api_route(f"{_L}/balance-sheet", q.balance_sheet)
     app.add_api_route(f"{_L}/income-statement", q.income_statement)
+    app.add_api_route(f"{_L}/exposure", q.exposure)
 
 
 @dataclass(frozen=True)
@@ -84,10 +80,23 @@ class ReportQueries:
         asked = await ask(self._reader, request, ledger_id, _VIEWS)
         chosen = await self._chart(ledger_id, asked)
         nets = await self._nets(ledger_id, asked, chosen)
-        body: dict[str, Any] = {"currencies": chosen.statements.balance_sheet(nets)}
-        into, rates = conversion_parameters(request.query_params)
-        if into is not None:
-            body["converted"] = stated(rates, lambda: chosen.statements.converted_sheet(nets, into, rates))
+        value = await valuation(self._reader, request.query_params, ledger_id, asked.tenant, asked)
+        body = {
+            "currencies": chosen.statements.balance_sheet(nets),
+            **value.stated(lambda into, rates: chosen.statements.converted_sheet(nets, into, rates)),
+        }
+        return respond({"ledger_id": ledger_id, "chart": chosen.shown, **asked.answer(**body)}, asked.seen)
+
+    async def exposure(self, request: Request, ledger_id: str) -> Response:
+        """What lies open in each currency: assets less liabilities, and what that is worth in one of them."""
+        asked = await ask(self._reader, request, ledger_id, _VIEWS)
+        chosen = await self._chart(ledger_id, asked)
+        nets = await self._nets(ledger_id, asked, chosen)
+        value = await valuation(self._reader, request.query_params, ledger_id, asked.tenant, asked)
+        body = {
+            "currencies": chosen.statements.open_positions(nets),
+            **value.stated(lambda into, rates: chosen.statements.exposure(nets, into, rates)),
+        }
         return respond({"ledger_id": ledger_id, "chart": chosen.shown, **asked.answer(**body)}, asked.seen)
 
     async def income_statement(self, request: Request, ledger_id: str) -> Response:
@@ -104,11 +113,13 @@ class ReportQueries:
             await self._nets(ledger_id, replace(asked, at_us=limit - 1), chosen) for limit in (begin, end)
         ]
         nets = moved(before, after)
-        body: dict[str, Any] = {"currencies": chosen.statements.income_statement(nets)}
-        into, rates = conversion_parameters(request.query_params)
-        if into is not None:
-            body["converted"] = stated(rates, lambda: chosen.statements.converted_income(nets, into, rates))
-        answer = asked.answer(**body)
+        value = await valuation(
+            self._reader, request.query_params, ledger_id, asked.tenant, replace(asked, at_us=end - 1)
+        )
+        answer = asked.answer(
+            currencies=chosen.statements.income_statement(nets),
+            **value.stated(lambda into, rates: chosen.statements.converted_income(nets, into, rates)),
+        )
         del answer["at"]
         period = {"from": rfc3339(begin), "to": rfc3339(end)}
         return respond({"ledger_id": ledger_id, "chart": chosen.shown, **period, **answer}, asked.seen)
@@ -131,66 +142,3 @@ class ReportQueries:
         values["nodes"] = [node.code for node in chosen.nodes]
         rows = await self._reader.rows(BALANCES_BY_NODE, values)
         return [Net(row["node"], row["currency"], row["net"]) for row in rows]
-
-
-def converted_totals(
-    query: Mapping[str, str], rows: Iterable[Mapping[str, Any]], names: tuple[str, ...]
-) -> dict[str, Any]:
-    """``{"converted": ...}``: the columns ``names`` of all currencies in one, or nothing when none was asked for.
-
-    Debits equal credits in each currency, so they still do after each was rounded.
-    """
-    into, rates = conversion_parameters(query)
-    if into is None:
-        return {}
-
-    def convert_all() -> dict[str, Any]:
-        sums = {}
-        for name in names:
-            nets = [Net(None, row["currency"], row[name]) for row in rows]
-            sums[name] = sum(net.amount for net in convert(nets, into, rates))
-        return {"currency": into, **sums}
-
-    return {"converted": stated(rates, convert_all)}
-
-
-def stated(rates: Mapping[str, Rate], convert_all: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """A converted statement with the rates that it was made with; a problem when one is missing."""
-    try:
-        converted = convert_all()
-    except MissingRateError as missing:
-        raise ProblemError(
-            "invalid-parameter", f"There are amounts in {missing.args[0]}, and no rate.", pointer="?rates"
-        ) from None
-    shown = {
-        base: {"numerator": rate.numerator, "denominator": rate.denominator} for base, rate in rates.items()
-    }
-    return {**converted, "rates": shown}
-
-
-def conversion_parameters(query: Mapping[str, str]) -> tuple[str | None, dict[str, Rate]]:
-    """``convert_to=EUR&rates=USD:9201/10000,JPY:61/10000``: one major unit of each is so many of the first."""
-    into, text = query.get("convert_to"), query.get("rates")
-    if into is None:
-        if text is not None:
-            raise ProblemError("invalid-parameter", "Rates say nothing without convert_to.", pointer="?rates")
-        return None, {}
-    if into not in EXPONENTS:
-        raise ProblemError("invalid-parameter", "No currency or registered asset.", pointer="?convert_to")
-    rates: dict[str, Rate] = {}
-    parts = text.split(",") if text else []
-    for part in parts:
-        match = _RATE.fullmatch(part)
-        if (
-            match is None
-            or match[1] not in EXPONENTS
-            or match[1] in (into, *rates)
-            or len(parts) > _MAX_RATES
-        ):
-            raise ProblemError(
-                "invalid-parameter",
-                f"Up to {_MAX_RATES} rates like USD:9201/10000 with commas between, each currency once.",
-                pointer="?rates",
-            )
-        rates[match[1]] = Rate(match[1], into, int(match[2]), int(match[3]))
-    return into, rates

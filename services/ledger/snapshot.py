@@ -6,8 +6,9 @@ Layout (JSON): ``{"ledgers": [[id, tenant, accounts, holds, closed]]}``, each li
 * a hold is ``[id, debit account, credit account, remaining, expires_at, reference, saga_id, version]``,
 * a closed account is ``[id, code]``.
 
-and ``{"books": {id: {"version", "chart"}}}`` where a ledger has more than accounts and holds: the version of its own
-stream, and its chart as ``[revision, template, [[code, type, name, is_debit]], [[debit, credit]]]``.
+and ``{"books": {id: {"version", "chart", "assets", "rates"}}}`` where a ledger has more than accounts and holds: the
+version of its own stream, its chart as ``[revision, template, [[code, type, name, is_debit]], [[debit, credit]]]``, the
+decimal places of its assets by code, and rates as ``[base, quote, id, numerator, denominator, source, observed_at]``.
 
 An integer of more than 63 bits is a string, because JSON readers differ on such numbers. What holds reserve on
 accounts, and the heap of deadlines, follow from the holds and are not written.
@@ -22,10 +23,10 @@ import orjson
 
 from schemas.ledger.chart import AdoptedFacing, AdoptedNode
 from services.ledger.chart import Chart
-from services.ledger.state import Account, Hold, Ledger, State
+from services.ledger.state import Account, Hold, KnownRate, Ledger, State
 
 #: Raise with every change of the layout: a snapshot of another version is ignored and history replayed.
-STATE_VERSION: Final = 2
+STATE_VERSION: Final = 3
 _WIDE: Final = 1 << 63
 
 
@@ -43,7 +44,7 @@ def dump(state: State) -> bytes:
         for _, ledger in sorted(state.ledgers.items())
     ]
     whole: dict[str, Any] = {"ledgers": ledgers}
-    books = {ledger.id: _book(ledger) for ledger in state.ledgers.values() if ledger.version > 1}
+    books = {ledger.id: book for ledger in state.ledgers.values() if (book := _book(ledger))}
     if books:  # left out when there are none: what was recorded before there were any keeps its digest
         whole["books"] = books
     return orjson.dumps(whole, option=orjson.OPT_SORT_KEYS)
@@ -71,7 +72,16 @@ def load(data: bytes) -> State:
 
 
 def _book(ledger: Ledger) -> dict[str, Any]:
-    book: dict[str, Any] = {"version": ledger.version}
+    book: dict[str, Any] = {}
+    if ledger.version > 1:
+        book["version"] = ledger.version
+    if ledger.assets:
+        book["assets"] = ledger.assets
+    if ledger.rates:
+        book["rates"] = [
+            (*pair, rate.rate_id, str(rate.numerator), str(rate.denominator), rate.source, rate.observed_at)
+            for pair, rate in sorted(ledger.rates.items())
+        ]
     if ledger.chart is not None:
         chart = ledger.chart
         nodes = [(n.code, n.type, n.name, n.normal_side == "debit") for n in chart.nodes]
@@ -80,7 +90,11 @@ def _book(ledger: Ledger) -> dict[str, Any]:
 
 
 def _take_book(ledger: Ledger, book: dict[str, Any]) -> None:
-    ledger.version = book["version"]
+    ledger.version = book.get("version", 1)
+    ledger.assets = book.get("assets", {})
+    for base, quote, rate_id, numerator, denominator, source, observed_at in book.get("rates", ()):
+        rate = KnownRate(rate_id, int(numerator), int(denominator), source, observed_at)
+        ledger.rates[base, quote] = rate
     if "chart" in book:
         revision, template, nodes, facings = book["chart"]
         places = [

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
+from typing import NamedTuple
 
 from schemas.common.base import MAX_AMOUNT
+from schemas.common.money import EXPONENTS
 from schemas.ledger.events import Entry
 from schemas.ledger.terms import Side
 from services.ledger.chart import Chart
@@ -99,6 +101,16 @@ class Hold:
             self.credit.open_holds -= 1
 
 
+class KnownRate(NamedTuple):
+    """The newest rate that a ledger knows of two currencies."""
+
+    rate_id: str
+    numerator: int
+    denominator: int
+    source: str
+    observed_at: int
+
+
 @dataclass(slots=True, eq=False)
 class Ledger:
     """A book of one tenant. Codes of closed accounts stay: a code is never given twice."""
@@ -112,6 +124,24 @@ class Ledger:
     version: int = 1  # of the ledger's own stream
     chart: Chart | None = None
     has_facings: bool = False  # the chart says who may face whom
+
+    assets: dict[str, int] = field(default_factory=dict)  # code of a registered asset -> its decimal places
+    rates: dict[tuple[str, str], KnownRate] = field(default_factory=dict)  # (base, quote) -> newest
+
+    def knows(self, currency: str) -> bool:
+        """Whether there can be accounts in ``currency``."""
+        return currency in EXPONENTS or currency in self.assets
+
+    def places(self, currency: str) -> int:
+        """Decimal places of a currency that it knows."""
+        places = self.assets.get(currency)
+        return EXPONENTS[currency] if places is None else places
+
+    def take_rate(self, pair: tuple[str, str], rate: KnownRate) -> None:
+        """Remember a rate, unless a newer one is known. Of two of the same time the last to arrive counts."""
+        known = self.rates.get(pair)
+        if known is None or known.observed_at <= rate.observed_at:
+            self.rates[pair] = rate
 
     def take_chart(self, chart: Chart) -> None:
         """Go by this chart, and tell every account its part in it."""

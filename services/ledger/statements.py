@@ -71,6 +71,50 @@ class Statements:
         """One income statement in currency ``into``."""
         return {"currency": into, **self._income(_amounts(convert(nets, into, rates)))}
 
+    def open_positions(self, nets: Iterable[Net]) -> list[dict[str, Any]]:
+        """Assets less liabilities in each currency: what a change of its worth would touch."""
+        return [
+            {"currency": currency, **self._position(amounts)}
+            for currency, amounts in _by_currency(nets).items()
+        ]
+
+    def exposure(self, nets: Iterable[Net], into: str, rates: Mapping[str, Rate]) -> dict[str, Any]:
+        """The open positions at their worth in ``into``. ``share_bp`` are parts in 10,000 of all in other currencies."""
+        worth = {
+            each["currency"]: sum(
+                net.amount for net in convert([Net(None, each["currency"], each["net"])], into, rates)
+            )
+            for each in self.open_positions(nets)
+        }
+        gross = sum(abs(value) for currency, value in worth.items() if currency != into)
+        shares = {
+            currency: abs(value) * 10_000 // gross if gross and currency != into else 0
+            for currency, value in worth.items()
+        }
+        return {
+            "currency": into,
+            "positions": [
+                {"currency": currency, "value": value, "share_bp": shares[currency]}
+                for currency, value in worth.items()
+            ],
+            "gross": gross,
+            "net": sum(value for currency, value in worth.items() if currency != into),
+        }
+
+    def _position(self, amounts: Mapping[str | None, int]) -> dict[str, Any]:
+        sums = {
+            SECTIONS[kind]: sum(amounts.get(node.code, 0) for node in self.nodes if node.type == kind)
+            for kind in ("asset", "liability")
+        }
+        unplaced = amounts.get(None, 0)
+        net = sum(sums.values()) + unplaced
+        return {
+            "assets": sums["assets"],
+            "liabilities": -sums["liabilities"],
+            "unclassified": unplaced,
+            "net": net,
+        }
+
     def _sheet(self, amounts: Mapping[str | None, int]) -> dict[str, Any]:
         sections = {SECTIONS[kind]: self._section(kind, amounts) for kind in _SHEET}
         unplaced = amounts.get(None, 0)

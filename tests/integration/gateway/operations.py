@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any, Final
 
 from gateway.app import openapi_document
-from tests.integration.gateway.world import Estate, hold, payment, transfer
+from tests.integration.gateway.world import PARTIES, Estate, hold, payment, transfer
 
 _PARAMETER: Final = re.compile(r"{(\w+)}")
 
@@ -70,14 +70,31 @@ def _entries(estate: Estate) -> dict[str, Any]:
 
 
 def _chart(estate: Estate) -> dict[str, Any]:
-    """A place for each account of the estate, and for those that other tests open: their codes have one segment."""
-    sides = {"cash": ("asset", "debit"), "alice": ("liability", "credit"), "bob": ("liability", "credit")}
+    """A place for each account of the estate."""
     return {
         "nodes": [
-            {"code": f"{estate.word}-{code}", "type": kind, "normal_side": side}
-            for code, (kind, side) in sides.items()
+            {"code": f"{estate.word}-{code}", "type": "asset" if side == "debit" else "liability"}
+            for code, side in PARTIES.items()
         ]
     }
+
+
+_RATE: Final = {"numerator": 11, "denominator": 10, "source": "desk"}
+
+
+def _conversion(estate: Estate) -> dict[str, Any]:
+    """Alice's euro for dollars, with bob's euro and the dollars of ``fx`` as liquidity."""
+    parties = {"source": "alice", "target": "dollars", "source_liquidity": "bob", "target_liquidity": "fx"}
+    accounts = {f"{role}_account_id": estate.accounts[code] for role, code in parties.items()}
+    return {**accounts, "amount": 100, "rate": _RATE}
+
+
+def _revaluation(estate: Estate) -> dict[str, Any]:
+    """What ``fx`` holds, against bob's account."""
+    roles = {"counter": "bob", "gain": "alice", "loss": "alice"}
+    accounts = {f"{role}_account_id": estate.accounts[code] for role, code in roles.items()}
+    positions = [estate.accounts["fx"]]
+    return {"position_account_ids": positions, **accounts, "rates": [{"base": "USD", **_RATE}]}
 
 
 #: Command -> its body, made of what ``estate`` owns.
@@ -88,6 +105,14 @@ BODIES: Final[dict[str, Callable[[Estate], Any]]] = {
         "currency": "EUR",
     },
     "POST /v1/ledgers/{ledger_id}/chart": _chart,
+    "POST /v1/ledgers/{ledger_id}/assets": lambda _: {
+        "code": f"T{secrets.token_hex(4).upper()}",
+        "places": 2,
+        "name": "Points",
+    },
+    "POST /v1/ledgers/{ledger_id}/rates": lambda _: {"base": "USD", "quote": "EUR", **_RATE},
+    "POST /v1/ledgers/{ledger_id}/conversions": _conversion,
+    "POST /v1/ledgers/{ledger_id}/revaluations": _revaluation,
     "PATCH /v1/ledgers/{ledger_id}/accounts/{account_id}/metadata": lambda _: {"metadata": {"k": "v"}},
     "PATCH /v1/ledgers/{ledger_id}/accounts/{account_id}/limits": lambda _: {"floor": -1},
     "POST /v1/ledgers/{ledger_id}/accounts/{account_id}/close": lambda _: {},

@@ -25,6 +25,14 @@ SCOPE_SETS: Final[dict[str, frozenset[str]]] = {
     **{f"all but {scope}": frozenset(SCOPES) - {scope} for scope in SCOPES},
     "all": frozenset(SCOPES),
 }
+#: Account of an estate -> its normal side. The last two are in USD.
+PARTIES: Final = {
+    "cash": "debit",
+    "alice": "credit",
+    "bob": "credit",
+    "dollars": "credit",
+    "fx": "credit",
+}
 TERMINAL: Final = frozenset({"settled", "rejected", "failed", "cancelled"})
 
 
@@ -73,8 +81,9 @@ async def estate_of(owner: Caller, scope_sets: Mapping[str, frozenset[str]] = SC
     ledger = await owner.make("/v1/ledgers", {"name": word}, "ledger_id")
     book = f"/v1/ledgers/{ledger}"
     accounts = {}
-    for code, side in (("cash", "debit"), ("alice", "credit"), ("bob", "credit")):
-        body = {"code": f"{word}-{code}", "currency": "EUR", "normal_side": side, "metadata": {"w": word}}
+    for code, side in PARTIES.items():
+        currency = "USD" if code in ("dollars", "fx") else "EUR"
+        body = {"code": f"{word}-{code}", "currency": currency, "normal_side": side, "metadata": {"w": word}}
         accounts[code] = await owner.make(f"{book}/accounts", body, "account_id")
     deposit = {"entries": transfer(accounts["cash"], accounts["alice"], 10**9), "description": word}
     ids = {"ledger_id": ledger, "account_id": accounts["alice"]}

@@ -6,12 +6,14 @@ import random
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 import pytest
 
 from schemas.common.envelope import rfc3339
 from schemas.ledger.chart import AdoptedNode, ChartAdopted
+from schemas.ledger.currencies import RateRecorded
 from schemas.ledger.events import AccountOpened, Entry, LedgerCreated, TransactionPosted
 from schemas.ledger.terms import NORMAL_SIDES, AccountType
 from services.ledger.api import routes
@@ -188,6 +190,64 @@ def without_zeros(found: Counter[tuple[str, str]]) -> dict[tuple[str, str], int]
     return {key: amount for key, amount in found.items() if amount}
 
 
+async def test_recorded_rates_serve_where_none_is_stated(make_views: Make) -> None:
+    """The newest of either direction that was observed and known at the times asked for."""
+    views = await make_views()
+    history = made(views.service("ledger"))
+    times = []
+    for base, quote, numerator, denominator, age in (
+        ("USD", "EUR", 90, 100, 0),
+        ("EUR", "JPY", 200, 1, 0),
+        ("EUR", "USD", 100, 80, 0),  # newer: 1 USD = 0.80 EUR
+        ("USD", "EUR", 7, 1, DAY_US),  # recorded last, observed long before
+    ):
+        history.tick(DAY_US // 100)
+        rate_id = history.new_id("rate")
+        times.append(history.now_us)
+        event = RateRecorded(
+            ledger_id=history.ledger_id,
+            rate_id=rate_id,
+            base=base,
+            quote=quote,
+            numerator=numerator,
+            denominator=denominator,
+            source="ecb",
+            observed_at=history.now_us - age,
+        )
+        history.add(rate_id, event)
+    await views.publish(history)
+    store_batches(views, history)
+    async with views.running("ledger", "accounting"):
+        await views.reached("ledger", history)
+        await views.reached("accounting", history)
+        async with asking(views.settings, routes) as client:
+            query = {"convert_to": "EUR", "at": rfc3339(history.now_us + 20 * DAY_US)}
+            rates = (await ask(client, history, "/balance-sheet", **query))["converted"]["rates"]
+            assert (rates["USD"]["numerator"], rates["USD"]["denominator"]) == (80, 100)
+            assert (rates["JPY"]["numerator"], rates["JPY"]["source"]) == (1, "ecb")
+            query["known_at"] = rfc3339(times[1])
+            earlier = (await ask(client, history, "/exposure", **query))["converted"]["rates"]
+            assert earlier["USD"]["numerator"] == 90
+            query["rates"] = "USD:1/2"
+            body = await ask(client, history, "/exposure", **query)
+            assert body["converted"]["rates"]["USD"] == {"numerator": 1, "denominator": 2, "source": "stated"}
+            at, position = history.now_us + 20 * DAY_US, body["known_at"]["positions"][f"{history.service}/1"]
+            total = expected(history, at, position)
+            own = [n for n in PLACES if PLACES[n] in ("asset", "liability")] + [""]
+            for each in body["currencies"]:
+                assert each["net"] == sum(total[node, each["currency"]] for node in own)
+            values = {p["currency"]: p["value"] for p in body["converted"]["positions"]}
+            nets = {each["currency"]: each["net"] for each in body["currencies"]}
+            assert values == {
+                "EUR": nets["EUR"],
+                "USD": round(Fraction(nets["USD"], 2)),
+                "JPY": round(Fraction(nets["JPY"] * 100, 200)),
+            }
+            assert body["converted"]["gross"] == abs(values["USD"]) + abs(values["JPY"])
+            listed = await ask(client, history, "/rates", base="USD", limit="1")
+            assert (listed["items"][0]["numerator"], listed["next_cursor"] is None) == (7, False)
+
+
 async def test_conversion_at_a_stated_rate(make_views: Make) -> None:
     views = await make_views()
     history = made(views.service("ledger"))
@@ -200,7 +260,11 @@ async def test_conversion_at_a_stated_rate(make_views: Make) -> None:
             url = f"/internal/v1/ledgers/{history.ledger_id}"
             query = {"convert_to": "EUR", "rates": "USD:9201/10000,JPY:61/10000"}
             body = (await ask(client, history, "/balance-sheet", **query))["converted"]
-            assert body["rates"]["USD"] == {"numerator": 9201, "denominator": 10000}
+            assert body["rates"]["USD"] == {
+                "numerator": 9201,
+                "denominator": 10000,
+                "source": "stated",
+            }
             left = body["assets"]["total"] + body["unclassified"]
             right = body["liabilities"]["total"] + body["equity"]["total"] + body["result"]
             assert left == right + body["rounding"]

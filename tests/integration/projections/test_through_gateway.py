@@ -144,3 +144,56 @@ async def test_a_book_is_kept_by_its_chart(platform: Platform) -> None:
         assert sheet["converted"]["assets"]["total"] == 10_800
         income = await read(caller, f"{path}/income-statement?{query}", last)
         assert income["converted"]["result"] == 1_620
+
+
+async def test_money_changes_currency_through_liquidity_and_is_revalued(platform: Platform) -> None:
+    """A rate, a conversion at it, an exposure, a revaluation at a newer rate."""
+    async with callers(platform, "treasurer") as (caller,):
+        ledger = await caller.make("/v1/ledgers", {"name": "a desk"}, "ledger_id")
+        path = f"/v1/ledgers/{ledger}"
+        ids = {}
+        types = {"alice": "liability", "carol": "liability", "fx-eur": "equity", "fx-usd": "equity"}
+        types |= {"gain": "income", "loss": "income"}
+        nodes = [{"code": code, "type": kind} for code, kind in types.items()]
+        assert (await caller.post(f"{path}/chart", {"nodes": nodes})).status == 200
+        for code in types:
+            currency = "USD" if code in ("carol", "fx-usd") else "EUR"
+            body = {"code": code, "currency": currency}
+            ids[code] = await caller.make(f"{path}/accounts", body, "account_id")
+        rate = {"base": "EUR", "quote": "USD", "numerator": 108, "denominator": 100, "source": "ecb"}
+        assert (await caller.post(f"{path}/rates", rate)).status == 201
+        parties = {
+            "source_account_id": ids["alice"],
+            "target_account_id": ids["carol"],
+            "source_liquidity_account_id": ids["fx-eur"],
+            "target_liquidity_account_id": ids["fx-usd"],
+        }
+        made = await caller.post(f"{path}/conversions", {**parties, "amount": 10_000})
+        [conversion] = (await read(caller, f"{path}/conversions", made))["items"]
+        assert (conversion["sold"], conversion["bought"], conversion["source"]) == (10_000, 10_800, "ecb")
+        refused = await caller.post(f"{path}/conversions", {**parties, "amount": 1.5})
+        assert (refused.status, refused.json()["pointer"]) == (422, "/amount")
+        dearer = await caller.post(f"{path}/rates", rate | {"numerator": 100})
+        exposure = await read(caller, f"{path}/exposure?convert_to=EUR", dearer)
+        assert exposure["converted"]["rates"]["USD"]["numerator"] == 100
+        assert exposure["converted"]["net"] == -10_800  # that many dollars are owed, at one euro each
+        body = {
+            "position_account_ids": [ids["fx-usd"]],
+            "counter_account_id": ids["fx-eur"],
+            "gain_account_id": ids["gain"],
+            "loss_account_id": ids["loss"],
+        }
+        revalued = await caller.post(f"{path}/revaluations", body)
+        [shown] = (await read(caller, f"{path}/revaluations", revalued))["items"]
+        assert (shown["unrealised"], shown["carried"], shown["currency"]) == (-800, -10_000, "EUR")
+        loss = await read(caller, f"{path}/accounts/{ids['loss']}", revalued)
+        assert loss["balance"] == -800
+        points = {"code": "POINTS", "places": 0, "name": "Points"}
+        registered = await caller.post(f"{path}/assets", points)
+        assert [a["code"] for a in (await read(caller, f"{path}/assets", registered))["items"]] == ["POINTS"]
+        again = await caller.post(f"{path}/assets", points)
+        assert (again.status, again.problem) == (409, "asset-known")
+        table = await read(caller, "/v1/currencies", registered)
+        assert {"code": "JPY", "numeric": "392", "exponent": 0, "name": "Yen", "withdrawn": False} in table[
+            "items"
+        ]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 
 import pytest
 
 from schemas.common.base import MAX_AMOUNT, Command
-from schemas.ledger.chart import AdoptChart, ChartNode, Facing
+from schemas.ledger.chart import AdoptChart
 from schemas.ledger.commands import (
     COMMANDS,
     CloseAccount,
@@ -24,35 +23,17 @@ from schemas.ledger.commands import (
     SetAccountMetadata,
     VoidHold,
 )
+from schemas.ledger.currencies import Convert, RecordRate, RegisterAsset, Revalue, StatedRate
 from services.ledger.holds import expiry_id
 from services.ledger.reasons import REASONS, Refusal
 from tests.kit.scenario import START_US, Outcome
+from tests.unit.ledger import accounting_refusals
 from tests.unit.ledger.book import NOWHERE, SAGA, Book, when
+from tests.unit.ledger.refusing import CASES, Case, refused, rich_book
 
-Case = Callable[[Book], tuple[Outcome, str]]
-#: Reason -> cases; each gives an outcome and the pointer that its refusal must have.
-CASES: dict[str, list[Case]] = {}
+#: They register themselves; named here so that nobody takes the import away.
+REGISTERED = accounting_refusals
 HOUR_US = 3_600_000_000
-
-
-def refused(reason: str) -> Callable[[Case], Case]:
-    """Register a case for ``reason``."""
-
-    def register(case: Case) -> Case:
-        CASES.setdefault(reason, []).append(case)
-        return case
-
-    return register
-
-
-def rich_book() -> Book:
-    """Alice has 100, Bob nothing; there is a dollar account, and ``gone`` is closed."""
-    book = Book()
-    book.post("bank", "alice", 100).accepted()
-    book.open("dollars", currency="USD")
-    gone = book.open("gone")
-    book.when(CloseAccount(ledger_id=book.ledger, account_id=gone)).accepted()
-    return book
 
 
 @refused("ledger-not-found")
@@ -313,85 +294,6 @@ def _(book: Book) -> tuple[Outcome, str]:
     return book.when(ExpireHold(ledger_id=book.ledger, hold_id=hold_id)), "/hold_id"
 
 
-def adopt(book: Book, *nodes: ChartNode, facings: list[Facing] | None = None) -> Outcome:
-    """A chart with places for the open accounts of the rich book, and ``nodes``."""
-    credit = [ChartNode(code=code, type="liability") for code in ("alice", "bob", "dollars")]
-    places = [ChartNode(code="bank", type="asset"), *credit, *nodes]
-    return book.when(AdoptChart(ledger_id=book.ledger, nodes=places, facings=facings))
-
-
-@refused("chart-empty")
-def _(book: Book) -> tuple[Outcome, str]:
-    return book.when(AdoptChart(ledger_id=book.ledger)), "/nodes"
-
-
-@refused("chart-node-twice")
-def _(book: Book) -> tuple[Outcome, str]:
-    return adopt(book, ChartNode(code="bob", type="liability")), "/nodes/4/code"
-
-
-@refused("chart-node-twice")
-def _(book: Book) -> tuple[Outcome, str]:
-    own = [ChartNode(code="bank", type="asset"), ChartNode(code="assets:bank", type="asset")]
-    return book.when(AdoptChart(ledger_id=book.ledger, template="wallet", nodes=own)), "/nodes/1/code"
-
-
-@refused("chart-type-conflict")
-def _(book: Book) -> tuple[Outcome, str]:
-    return adopt(book, ChartNode(code="bank:fees", type="income")), "/nodes/4/type"
-
-
-@refused("chart-type-conflict")
-def _(book: Book) -> tuple[Outcome, str]:
-    """A node of a template below one of the caller's."""
-    own = [ChartNode(code="bank", type="asset"), ChartNode(code="assets:bank:x", type="income")]
-    return book.when(AdoptChart(ledger_id=book.ledger, template="wallet", nodes=own)), "/nodes/1/type"
-
-
-@refused("facing-matches-nothing")
-def _(book: Book) -> tuple[Outcome, str]:
-    facings = [Facing(debit="bank", credit="*"), Facing(debit="bank", credit="*:fees")]
-    return adopt(book, facings=facings), "/facings/1/credit"
-
-
-@refused("account-outside-chart")
-def _(book: Book) -> tuple[Outcome, str]:
-    return book.when(AdoptChart(ledger_id=book.ledger, template="wallet")), "/nodes"
-
-
-@refused("account-outside-chart")
-def _(book: Book) -> tuple[Outcome, str]:
-    """The bank grows on the debit side."""
-    nodes = [ChartNode(code=code, type="liability") for code in ("alice", "bob", "dollars", "bank")]
-    return book.when(AdoptChart(ledger_id=book.ledger, nodes=nodes)), "/nodes"
-
-
-@refused("code-not-in-chart")
-def _(book: Book) -> tuple[Outcome, str]:
-    adopt(book).accepted()
-    return book.when(OpenAccount(ledger_id=book.ledger, code="banks", currency="EUR")), "/code"
-
-
-@refused("side-not-of-chart")
-def _(book: Book) -> tuple[Outcome, str]:
-    adopt(book).accepted()
-    return book.when(OpenAccount(ledger_id=book.ledger, code="bank:2", currency="EUR")), "/normal_side"
-
-
-@refused("accounts-may-not-face")
-def _(book: Book) -> tuple[Outcome, str]:
-    adopt(book, facings=[Facing(debit="bank", credit="alice")]).accepted()
-    moves = [book.move("bank", "alice", 1), book.move("bank", "bob", 1)]
-    batch = PostBatch(ledger_id=book.ledger, transactions=moves)
-    return book.when(batch), "/transactions/1/entries/1/account_id"
-
-
-@refused("accounts-may-not-face")
-def _(book: Book) -> tuple[Outcome, str]:
-    adopt(book, facings=[Facing(debit="bank", credit="alice")]).accepted()
-    return book.hold("alice", "bob", 1), "/credit_account_id"
-
-
 @pytest.mark.parametrize(
     ("reason", "case"), [(reason, case) for reason, cases in CASES.items() for case in cases]
 )
@@ -436,6 +338,24 @@ def every_command(book: Book) -> list[Command]:
         SetAccountLimits(ledger_id=ledger, account_id=alice),
         CloseAccount(ledger_id=ledger, account_id=alice),
         AdoptChart(ledger_id=ledger, template="wallet"),
+        RegisterAsset(ledger_id=ledger, code="POINTS", places=0, name="Points"),
+        RecordRate(ledger_id=ledger, base="EUR", quote="USD", numerator=1, denominator=1, source="x"),
+        Convert(
+            ledger_id=ledger,
+            source_account_id=alice,
+            target_account_id=bob,
+            source_liquidity_account_id=alice,
+            target_liquidity_account_id=bob,
+            amount=1,
+            rate=StatedRate(numerator=1, denominator=1, source="x"),
+        ),
+        Revalue(
+            ledger_id=ledger,
+            position_account_ids=[bob],
+            counter_account_id=alice,
+            gain_account_id=alice,
+            loss_account_id=alice,
+        ),
     ]
 
 

@@ -28,7 +28,7 @@ NODES = [
     for c in CODES
 ]
 CURRENCIES = ("EUR", "JPY", "USD")
-RATES = {"JPY": Rate("JPY", "EUR", 61, 10_000), "USD": Rate("USD", "EUR", 9_201, 10_000)}
+RATES = {"JPY": Rate.between("JPY", "EUR", 61, 10_000), "USD": Rate.between("USD", "EUR", 9_201, 10_000)}
 
 
 def journal(rng: Random, length: int) -> list[tuple[str | None, str, int]]:
@@ -112,10 +112,10 @@ def test_without_a_rate_nothing_is_converted() -> None:
 
 
 def test_minor_units_follow_the_currency() -> None:
-    assert Rate("USD", "JPY", 150, 1).convert(100) == 150  # one dollar
-    assert Rate("JPY", "USD", 1, 150).convert(150) == 100
-    assert Rate("BTC", "EUR", 60_000, 1).convert(10**8) == 6_000_000
-    assert Rate("KWD", "EUR", 3, 1).convert(1_000) == 300  # three decimal places
+    assert Rate.between("USD", "JPY", 150, 1).convert(100) == 150  # one dollar
+    assert Rate.between("JPY", "USD", 1, 150).convert(150) == 100
+    assert Rate.between("BTC", "EUR", 60_000, 1).convert(10**8) == 6_000_000
+    assert Rate.between("KWD", "EUR", 3, 1).convert(1_000) == 300  # three decimal places
 
 
 @settings(max_examples=400, deadline=None)

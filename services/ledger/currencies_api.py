@@ -1,0 +1,73 @@
+"""What can be asked about currencies: the table, a ledger's assets and rates, its conversions and revaluations."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from fastapi import FastAPI, Request, Response
+
+from projections.queries.reading import Order, Reader, limit_parameter
+from projections.queries.serving import respond
+from schemas.common.currencies import ISO_4217, WITHDRAWN
+from schemas.common.money import REGISTERED_ASSETS
+
+_VIEWS: Final = ("ledger", "accounting")
+_L: Final = "/internal/v1/ledgers/{ledger_id}"
+
+
+def routes(app: FastAPI, reader: Reader) -> None:
+    """Add the routes."""
+    q = CurrencyQueries(reader)
+    app.add_api_route("/internal/v1/currencies", q.currencies)
+    app.add_api_route(f"{_L}/assets", q.assets)
+    app.add_api_route(f"{_L}/rates", q.rates)
+    app.add_api_route(f"{_L}/conversions", q.conversions)
+    app.add_api_route(f"{_L}/revaluations", q.revaluations)
+
+
+class CurrencyQueries:
+    """Lists are pages, newest first."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
+    async def currencies(self, request: Request) -> Response:
+        """ISO 4217, and the assets that every ledger knows."""
+        _, seen = await self._reader.ready(request, ())
+        items: list[dict[str, Any]] = [
+            {**each._asdict(), "withdrawn": each.code in WITHDRAWN} for each in ISO_4217.values()
+        ]
+        items += [{"code": code, "exponent": places} for code, places in REGISTERED_ASSETS.items()]
+        return respond({"items": items}, seen)
+
+    async def assets(self, request: Request, ledger_id: str) -> Response:
+        """What the ledger has registered."""
+        return await self._page(request, "registered_assets", ledger_id, Order(("code",), ("text",)))
+
+    async def rates(self, request: Request, ledger_id: str) -> Response:
+        """Rates in the order in which they were recorded, filtered by ``base`` or ``quote``."""
+        filters = {name: request.query_params.get(name) for name in ("base", "quote")}
+        return await self._page(request, "fx_rates", ledger_id, Order(("rate_id",), ("uuid",)), **filters)
+
+    async def conversions(self, request: Request, ledger_id: str) -> Response:
+        """What was changed, at which rate, and what rounding did."""
+        return await self._page(request, "conversions", ledger_id, Order(("conversion_id",), ("uuid",)))
+
+    async def revaluations(self, request: Request, ledger_id: str) -> Response:
+        """What positions were worth, and the gain or loss that was entered."""
+        return await self._page(request, "revaluations", ledger_id, Order(("revaluation_id",), ("uuid",)))
+
+    async def _page(
+        self, request: Request, table: str, ledger_id: str, order: Order, **filters: Any
+    ) -> Response:
+        tenant, seen = await self._reader.ready(request, _VIEWS)
+        await self._reader.one("ledgers", {"ledger_id": ledger_id, "tenant": tenant})
+        query = request.query_params
+        body = await self._reader.page(
+            table,
+            order,
+            {"ledger_id": ledger_id, "tenant": tenant, **filters},
+            limit=limit_parameter(query.get("limit")),
+            cursor=query.get("cursor", ""),
+        )
+        return respond(body, seen)
