@@ -192,6 +192,10 @@ class WriterService:
         """Called first thing in the rebalance callback, before anything is awaited."""
         self._assigned = set(partitions)
         self.consumer.pause(*self._assigned)  # without this, records arrive before their shard is loaded
+        for partition in self._assigned:
+            # Any position: without one the client asks the group for its commit, finds none, and FastStream
+            # sleeps five seconds over that error. `_load` seeks to where the shard's head says.
+            self.consumer.seek(partition, 0)
         self._take_over(self._assigned)
         if not self._assigned:
             self.ctx.health.ok(f"{self.service}/writer")  # a stand-by is well
