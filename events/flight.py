@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -53,10 +53,14 @@ class InFlight:
 
 
 class ShardsLostError(Exception):
-    """Some shards are not this writer's any more; its consumer must stop feeding them."""
+    """Some shards are not this writer's any more; its consumer must stop feeding them.
 
-    def __init__(self, shards: Iterable[int]) -> None:
+    ``kept`` are the others, acquired again, and the offsets where reading them goes on: what was in hand is dropped.
+    """
+
+    def __init__(self, shards: Iterable[int], kept: Mapping[int, int] | None = None) -> None:
         self.shards = sorted(shards)
+        self.kept = dict(kept or {})
         super().__init__(f"lost shards {self.shards}")
 
 

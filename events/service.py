@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, TypeVar
 
 import structlog
@@ -17,6 +17,7 @@ from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
 
 from events.decider import Decider
+from events.direct import POLL_MS, hand_over
 from events.errors import EngineError, HistoryGapError
 from events.failpoints import reach
 from events.flight import Committed, ShardsLostError
@@ -43,8 +44,6 @@ TAKEOVER_RETRY_S: Final = 1.0
 #: How often the place for next month's results is looked after.
 MONTHS_EVERY_S: Final = 6 * 3600.0
 MAX_CLOCK_OFFSET_US: Final = 5_000_000
-#: FastStream's batch subscriber sleeps this long after an empty poll; ours never returns empty (see _patient).
-POLL_MS: Final = 500
 
 
 async def run_writer(ctx: RoleContext, decider: Decider[S]) -> None:
@@ -134,8 +133,7 @@ class WriterService:
             ack_policy=AckPolicy.MANUAL,
             listener=_Listener(self),
         )
-        subscriber(_never_called)
-        _direct(subscriber, self._on_batch)
+        hand_over(subscriber, self._on_batch)
         self._subscriber = subscriber
 
     @property
@@ -155,7 +153,7 @@ class WriterService:
                 self._seek(await self.writer.process(records))
             self.watchdog.progress()
         except ShardsLostError as error:
-            self._lost(error.shards)
+            self._lost(error)
         except Exception as error:
             log.exception("writer failed on a batch", service=self.service)
             await self._start_over(f"{type(error).__name__}: {error}")
@@ -212,8 +210,10 @@ class WriterService:
         await self.relay.close(shards)
         self._assigned -= set(partitions)
 
-    def _lost(self, shards: Iterable[int]) -> None:
+    def _lost(self, error: ShardsLostError) -> None:
         """Fenced: do not touch these shards. If the group still says that they are ours, ask again later."""
+        self._seek(error.kept)
+        shards = error.shards
         partitions = [TopicPartition(commands_topic(self.service), s) for s in shards]
         mine = [p for p in partitions if p in self._assigned]
         if mine:
@@ -311,7 +311,7 @@ class WriterService:
                         self._seek(await self.writer.settle())
                     self._seek(await self.writer.run_due())
             except ShardsLostError as error:
-                self._lost(error.shards)
+                self._lost(error)
 
     async def _guard(self) -> None:
         """Clock, progress and figures, every few seconds."""
@@ -397,28 +397,3 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         await self._service.revoked(list(revoked))
-
-
-async def _never_called(_records: list[bytes]) -> None:
-    """A subscriber must have a handler; ours is called by :func:`_direct`."""
-
-
-def _direct(subscriber: Any, handle: Callable[[Sequence[Record]], Awaitable[None]]) -> None:
-    """Hand whole polls to ``handle``: FastStream keeps the consumer's life, and nothing stands between.
-
-    Its way from a poll to a handler (parser, filter in a worker thread, dependency injection, logging) takes half
-    a millisecond a batch, and after an empty poll it sleeps, deaf to new records.
-    """
-
-    async def get_msg(consumer: AIOKafkaConsumer[bytes, bytes]) -> tuple[Record, ...]:
-        while True:
-            batches = await consumer.getmany(timeout_ms=POLL_MS, max_records=subscriber.max_records)
-            if batches:
-                return tuple(record for records in batches.values() for record in records)
-
-    async def consume_one(records: tuple[Record, ...]) -> None:
-        with subscriber.lock:  # stopping waits for the batch under way
-            await handle(records)
-
-    subscriber.get_msg = get_msg
-    subscriber.consume_one = consume_one

@@ -376,9 +376,8 @@ class Writer(Generic[S]):
     async def _recover(self, error: Exception) -> dict[int, int]:
         """Discard memory; waiting for the row locks settles what happened. Returns where to read on."""
         self.stats.recoveries += 1
-        log.warning(
-            "batch not confirmed: acquiring again", service=self.decider.service, error=str(error)[:500]
-        )
+        why = str(error)[:500]
+        log.warning("batch not confirmed: acquiring again", service=self.decider.service, error=why)
         if isinstance(error, ClaimConflictError) and len(self._claim_losers) < MAX_REMEMBERED:
             self._claim_losers |= error.owners
         if self.in_flight is not None:
@@ -408,10 +407,8 @@ class Writer(Generic[S]):
         self.health.ok(f"{self.decider.service}/store")
         if lost:
             self.stats.fenced += len(lost)
-            log.error(
-                "fenced: another owner has taken these shards", service=self.decider.service, shards=lost
-            )
-            raise ShardsLostError(lost)
+            log.error("fenced: another owner has these shards", service=self.decider.service, shards=lost)
+            raise ShardsLostError(lost, {s: r.offset for s, r in self.shards.items()})
         return {s: r.offset for s, r in self.shards.items()}
 
     async def _run(self, function: Callable[..., Any], *args: Any) -> Any:

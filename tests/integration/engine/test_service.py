@@ -15,6 +15,7 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 import events.service
 from events.errors import UnknownCommitError
 from events.service import WriterService
+from events.store.heads import acquire
 from events.topics import commands_topic
 from nexafi.ids import command_id, make_id, shard_of
 from nexafi.role import Health, RoleContext
@@ -59,6 +60,29 @@ async def on_both_shards(engine: Engine) -> list[str]:
         if len(found) == 2:
             return [found[0], found[1]]
     raise AssertionError("50 counters on one shard")
+
+
+async def test_what_was_in_hand_of_a_kept_shard_is_read_again_when_another_shard_is_lost(engine: Engine) -> None:
+    """One poll brings commands of two shards, and one of the shards is somebody else's by now."""
+    async with served(engine) as service:
+        kept, lost = await on_both_shards(engine)
+        partitions = list(service.consumer.assignment())
+        service.consumer.pause(*partitions)
+        await asyncio.to_thread(acquire, service.recorder, [1], "other")
+        ends = {p: o + 1 for p, o in (await service.consumer.end_offsets(partitions)).items()}
+        sends = [
+            asyncio.create_task(engine.send(Add(counter_id=counter, amount=1), counter, wait_s=60.0))
+            for counter in (kept, lost)
+        ]
+        while await service.consumer.end_offsets(partitions) != ends:  # noqa: ASYNC110 -- Kafka tells nobody
+            await asyncio.sleep(0.02)
+        service.consumer.resume(*partitions)
+        await until(lambda: service.writer.stats.fenced == 1, lambda: service.writer.stats)
+        following = await engine.send(Add(counter_id=kept, amount=1), "following")
+        assert following is not None
+        assert following.result == {"total": 2}, "what was in hand is skipped"
+        answers = await asyncio.gather(*sends)
+        assert [a is not None and a.result == {"total": 1} for a in answers] == [True, True]
 
 
 async def test_a_commit_of_which_nobody_heard_is_published_although_nothing_follows(engine: Engine) -> None:
