@@ -407,7 +407,9 @@ class Writer(Generic[S]):
         self.health.ok(f"{self.decider.service}/store")
         if lost:
             self.stats.fenced += len(lost)
-            log.error("fenced: another owner has these shards", service=self.decider.service, shards=lost)
+            log.error(
+                "fenced: another owner has taken these shards", service=self.decider.service, shards=lost
+            )
             raise ShardsLostError(lost, {s: r.offset for s, r in self.shards.items()})
         return {s: r.offset for s, r in self.shards.items()}
 

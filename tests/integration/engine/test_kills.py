@@ -114,7 +114,12 @@ async def test_a_writer_that_wakes_up_after_a_takeover_changes_nothing(
         before = len(load.acknowledged)
         await _until(lambda b=before: len(load.acknowledged) > b + 300, "no takeover")
         psutil.Process(visitor.pid).resume()
-        await _until(lambda f=own: _refused(f), f"{place}: it was not refused, or did not say so")
+        await _until(
+            lambda f=own: _refused(f),
+            lambda f=own, n=number: (
+                f"pause {n}: it was not refused, or did not say so: {f.read_text()[-4000:]}"
+            ),
+        )
         refusals += 1
         visitor.terminate()
         assert await asyncio.to_thread(visitor.wait, 60) == 0
@@ -142,10 +147,10 @@ def _refused(log: Path) -> bool:
     )
 
 
-async def _until(holds: Callable[[], bool], what: str, seconds: float = 120.0) -> None:
+async def _until(holds: Callable[[], bool], what: str | Callable[[], str], seconds: float = 120.0) -> None:
     deadline = time.monotonic() + seconds
     while not holds():
-        assert time.monotonic() < deadline, what
+        assert time.monotonic() < deadline, what if isinstance(what, str) else what()
         await asyncio.sleep(0.02)
 
 

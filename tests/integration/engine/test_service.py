@@ -62,7 +62,9 @@ async def on_both_shards(engine: Engine) -> list[str]:
     raise AssertionError("50 counters on one shard")
 
 
-async def test_what_was_in_hand_of_a_kept_shard_is_read_again_when_another_shard_is_lost(engine: Engine) -> None:
+async def test_what_was_in_hand_of_a_kept_shard_is_read_again_when_another_shard_is_lost(
+    engine: Engine,
+) -> None:
     """One poll brings commands of two shards, and one of the shards is somebody else's by now."""
     async with served(engine) as service:
         kept, lost = await on_both_shards(engine)
