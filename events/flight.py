@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -11,6 +11,7 @@ import orjson
 
 from events.codec import BadRecord, Unit
 from events.deciding import Answer, Outgoing
+from events.store.append import ShardAppend
 from events.store.reading import ResultRow
 
 Item: TypeAlias = Unit | BadRecord
@@ -50,6 +51,7 @@ class InFlight:
     answers: dict[bytes, Answer]
     outgoing: dict[int, list[Outgoing]]
     units: list[Item]
+    appends: Sequence[ShardAppend] = ()
 
 
 class ShardsLostError(Exception):

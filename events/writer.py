@@ -20,7 +20,7 @@ from psycopg_pool import PoolTimeout
 
 from events.codec import BadRecord, CommandCodec, Unit, due_unit
 from events.dead_letters import letter_of
-from events.decider import Decider, EventMeta, InvariantViolationError, already_claimed
+from events.decider import Decider, EventMeta, InvariantViolationError
 from events.deciding import Answer, ShardBatch, ShardRuntime
 from events.errors import (
     AppendDataError,
@@ -45,7 +45,9 @@ from events.loading import EventDecoder, load_shard, read_stream
 from events.store import reading
 from events.store.append import ShardAppend
 from events.store.heads import Head, acquire, read_heads
+from events.store.isolating import first_refused
 from events.store.recorder import ShardRecorder
+from events.suspects import Suspects
 from nexafi.role import Health
 from nexafi.settings import Settings
 from nexafi.telemetry import BATCH_SIZE, COMMIT_TIME, batch_span
@@ -59,8 +61,6 @@ Record: TypeAlias = "ConsumerRecord[bytes, bytes]"
 MAX_DUE = 500
 #: Seconds to wait for a commit whose batch is being discarded; its row lock then decides.
 DISCARD_WAIT_S = 5.0
-#: Claim losers and poisoned commands remembered between a discard and the second reading of their records.
-MAX_REMEMBERED = 100_000
 REACQUIRE_ATTEMPTS = 120
 
 
@@ -102,10 +102,8 @@ class Writer(Generic[S]):
         self._settled: dict[bytes, Answer] = {}
         #: Shards that wait for newer code, and for which command.
         self.waiting: dict[int, str] = {}
-        self._bound = settings.batch_max_records
-        self._claim_losers: dict[str, str | None] = {}
+        self._suspects = Suspects(settings.batch_max_records)
         self._labels = {"service": decider.service}
-        self._poison: dict[tuple[int, int, int], Exception] = {}
         self._decoder: EventDecoder[S] = EventDecoder(decider)
 
     # ------------------------------------------------------------------ ownership
@@ -144,16 +142,15 @@ class Writer(Generic[S]):
         ahead: asyncio.Task[Rows] | None = None
         try:
             while items:
-                bound = self._bound
+                bound = self._suspects.bound
                 batch, items = items[:bound], items[bound:]
                 rows = await (ahead or self._stored(batch))
                 # The next batch is looked up while this one is decided; what it may miss is remembered.
                 ahead = asyncio.create_task(self._stored(items[:bound])) if items else None
                 await self._step(batch, rows)
-                if self._bound < self.settings.batch_max_records:
-                    # Looking for the one bad command among halves: one batch at a time, growing again.
+                if self._suspects.grow(bound):
+                    # Bad commands are about: one batch at a time.
                     await self._settle()
-                    self._bound = min(self.settings.batch_max_records, bound * 2)
                     await ended(ahead)  # it may be a batch of another size now
                     ahead = None
             return {}
@@ -264,26 +261,25 @@ class Writer(Generic[S]):
     def _decide_new(self, batch: ShardBatch[S], unit: Unit) -> None:
         record = unit.record
         assert record is not None
-        if self._claim_losers and unit.envelope.id in self._claim_losers:
-            batch.refuse(unit, already_claimed(self._claim_losers.pop(unit.envelope.id)))
+        if (refusal := self._suspects.refusal(unit)) is not None:
+            batch.refuse(unit, refusal)
             return
         try:
-            if (
-                self._poison
-                and (poison := self._poison.pop((unit.shard, unit.offset, unit.item), None)) is not None
-            ):
+            if (poison := self._suspects.poison(unit)) is not None:
                 raise poison
             batch.decide(unit)
         except _BAD_COMMAND as error:
             # decide() is pure and check_events() comes before evolve(): nothing has changed, only this command is bad.
-            log.exception("command set aside", service=self.decider.service, command=unit.envelope.id)
+            if all(letter.error != type(error).__name__ for letter in batch.dead_letters):
+                # Where it failed: of a flood of bad ones the first says it for all.
+                log.exception("command set aside", service=self.decider.service, command=unit.envelope.id)
             batch.set_aside(letter_of(record, error, item=unit.item, command_id=unit.envelope.id), unit)
             self.stats.dead_letters += 1
 
     async def _decide_due(self, batch: ShardBatch[S]) -> None:
         runtime = batch.runtime
         for due in self.decider.due(runtime.state, batch.now_us, MAX_DUE):
-            if due.command_id in runtime.refused_due:
+            if due.command_id in runtime.refused_due or self._suspects.is_bad_deadline(due.command_id):
                 continue
             unit = due_unit(runtime.shard, due, batch.now_us, self.decider.service)
             before = len(batch.rows)
@@ -321,7 +317,9 @@ class Writer(Generic[S]):
         for b in batches:
             answers.update(b.answers)
         task = asyncio.create_task(self._commit(batches, appends))
-        self.in_flight = InFlight(task, answers, {b.runtime.shard: b.outgoing for b in batches}, items)
+        self.in_flight = InFlight(
+            task, answers, {b.runtime.shard: b.outgoing for b in batches}, items, appends
+        )
 
     async def _commit(self, batches: Sequence[ShardBatch[S]], appends: Sequence[ShardAppend]) -> None:
         started = time.perf_counter()
@@ -358,18 +356,21 @@ class Writer(Generic[S]):
                 await flight.task
                 self._settled = flight.answers
             except AppendDataError as error:
-                self._halve(flight.units, error)
+                await self._isolate(flight, error)
                 raise
             finally:
                 self.in_flight = None
 
-    def _halve(self, items: list[Item], error: AppendDataError) -> None:
-        """Read smaller batches next time; a batch of one is the bad command itself."""
-        if len(items) > 1:
-            self._bound = max(1, len(items) // 2)
-        elif items and isinstance(items[0], Unit) and len(self._poison) < MAX_REMEMBERED:
-            unit = items[0]
-            self._poison[unit.shard, unit.offset, unit.item] = error
+    async def _isolate(self, flight: InFlight, error: AppendDataError) -> None:
+        """Find the command that the database refuses. While it can not be asked, halves find it, slowly."""
+        bad = None
+        try:
+            bad = await self._run(first_refused, self.recorder, flight.appends)
+        except (psycopg.Error, PoolTimeout) as failure:
+            log.warning(
+                "could not look for the bad command", service=self.decider.service, error=str(failure)
+            )
+        self._suspects.refused(flight.units, bad, error)
 
     # ------------------------------------------------------------------ recovery
 
@@ -378,8 +379,8 @@ class Writer(Generic[S]):
         self.stats.recoveries += 1
         why = str(error)[:500]
         log.warning("batch not confirmed: acquiring again", service=self.decider.service, error=why)
-        if isinstance(error, ClaimConflictError) and len(self._claim_losers) < MAX_REMEMBERED:
-            self._claim_losers |= error.owners
+        if isinstance(error, ClaimConflictError):
+            self._suspects.lost_claims(error.owners)
         if self.in_flight is not None:
             flight, self.in_flight = self.in_flight, None
             await asyncio.wait([flight.task], timeout=DISCARD_WAIT_S)

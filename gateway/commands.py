@@ -127,12 +127,17 @@ class CommandEndpoint:
         seen = seen_token(request)
         key = idempotency_key(request)
         wait_s = preferred_wait(request)
-        value = self.body.read(_checked(request, await request.body(self.body.limit)))
+        body = await request.body(self.body.limit)
         identifier = command_id(principal.tenant, principal.actor, route.method, request.path, key)
+        shard = self.shard(identifier, request.params)
+        if (
+            identifier not in desk.flights
+        ):  # before anything that costs: what is too much must be refused quickly
+            desk.flights.room(f"{route.service}/{shard}", principal.tenant)
+        value = self.body.read(_checked(request, body))
         issued = self._issue(identifier, value, request) if route.issues else None
         data = self.body.data(value, request.params, issued[1] if issued else None)
         digest = desk.digests.of(self._type, data)
-        shard = self.shard(identifier, request.params)
         operation = desk.operations.make(route.service, shard, identifier, principal.tenant, digest)
 
         flight = desk.flights.find(identifier, digest)
@@ -158,7 +163,6 @@ class CommandEndpoint:
     def _send(self, request: Request, identifier: str, shard: int, data: bytes, digest: str) -> Flight:
         desk, principal = self.desk, request.principal
         lane = f"{self.route.service}/{shard}"
-        desk.flights.room(lane, principal.tenant)
         flight = desk.flights.depart(identifier, digest, lane, principal.tenant)
         envelope = CommandEnvelope(
             identifier,

@@ -1,8 +1,8 @@
 """Commands on their way: sent, and not yet seen answered. Bounded for each shard and each tenant.
 
 A flight begins before its command is produced and ends with the reply, or after ``TTL_S`` when no reply
-came (the stored result remains the truth). While it lasts it takes a place of its shard and its tenant, so
-a writer that falls behind is not buried: who finds no place gets 429. Nothing depends on the client staying:
+came (the stored result remains the truth). While it lasts it takes a place of its shard (:mod:`gateway.lanes`) and its
+tenant, so a writer that falls behind is not buried: who finds no place gets 429. Nothing depends on the client staying:
 whoever waits has a waiter of his own, and a flight ends without him.
 """
 
@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol, TypeAlias
 import structlog
 
 from events.replies import Sink, result_of
+from gateway.lanes import Lane
 from nexafi.problems import ProblemError
 from nexafi.settings import Settings
 from schemas.common.outcomes import CommandResult
@@ -101,14 +102,17 @@ class Flight:
         parts = body.get("items")
         if parts is None:
             result = result_of(body)
-            self.flights.remember(self, result)
-            self.flights.end(self, result)
+            flights = self.flights
+            flights.remember(self, result)
+            flights.answered(self)
+            flights.end(self, result)
             return True
         items = self.items
         for part in parts:
             items[part["index"]] = part
         if len(items) < self.count:
             return False
+        self.flights.answered(self)
         self.flights.end(self, None)
         return True
 
@@ -135,13 +139,16 @@ class Flights:
         self._ttl_s = ttl_s
         self._open: dict[str, Flight] = {}
         self._ages: deque[Flight] = deque()
-        self._lanes: dict[str, int] = {}
+        self._lanes: dict[str, Lane] = {}
         self._tenants: dict[str, int] = {}
         self._decided: dict[str, str] = {}
         self._drained_at = float("inf")
 
     def __len__(self) -> int:
         return len(self._open)
+
+    def __contains__(self, command_id: str) -> bool:
+        return command_id in self._open
 
     def find(self, command_id: str, digest: str) -> Flight | None:
         """The flight of the same command, to be joined; another body under the same id is refused."""
@@ -153,7 +160,8 @@ class Flights:
 
     def room(self, lane: str, tenant: str, count: int = 1) -> None:
         """Raise 429 when ``count`` more commands have no place."""
-        if self._lanes.get(lane, 0) + count > self._max_shard:
+        places = self._lanes.get(lane)
+        if places is not None and places.full(tenant, count):
             raise _busy("This part of the platform has as many commands under way as it takes.")
         if self._tenants.get(tenant, 0) + count > self._max_tenant:
             raise _busy("You have as many commands under way as one tenant may have.")
@@ -163,10 +171,18 @@ class Flights:
         flight = Flight(self, command_id, digest, lane, tenant, monotonic() + self._ttl_s, count)
         self._open[command_id] = flight
         self._ages.append(flight)
-        self._lanes[lane] = self._lanes.get(lane, 0) + count
+        places = self._lanes.get(lane)
+        if places is None:
+            places = self._lanes[lane] = Lane(self._max_shard)
+        places.enter(tenant, count)
         self._tenants[tenant] = self._tenants.get(tenant, 0) + count
         self._replies.register(command_id, flight)
         return flight
+
+    def answered(self, flight: Flight) -> None:
+        """The shard has answered: how long that took says how many commands it may be given."""
+        if not flight.landed:
+            self._lanes[flight.lane].answered(monotonic() - flight.ends_at + self._ttl_s)
 
     def remember(self, flight: Flight, result: CommandResult) -> None:
         """The flight's request is the one that its key stands for. One that failed or came second is not."""
@@ -193,7 +209,7 @@ class Flights:
         flight.result = result
         if self._open.get(flight.command_id) is flight:
             del self._open[flight.command_id]
-        _decrement(self._lanes, flight.lane, flight.count)
+        self._lanes[flight.lane].leave(flight.tenant, flight.count)
         _decrement(self._tenants, flight.tenant, flight.count)
         for waiter in flight.waiters:
             if not waiter.done():

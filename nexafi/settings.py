@@ -148,7 +148,8 @@ class Settings(BaseSettings):
     max_bulk_commands: int = 10_000
     """Most commands in one bulk request."""
     max_commands_per_shard: int = 4096
-    """Most commands of one shard that a gateway has sent and not yet seen answered; more are refused (429)."""
+    """Most commands of one shard that a gateway has sent and not yet seen answered; more are refused (429). Fewer are taken
+    while answers are slow, and one tenant never has more of them than are left free."""
     max_commands_per_tenant: int = 8192
     """The same, for one tenant over all shards."""
     max_bulk_chunks_per_tenant: int = 4

@@ -112,14 +112,7 @@ def append_in_transaction(conn: psycopg.Connection[Any], schema: str, shards: Se
     claims = sorted((c for s in ordered for c in s.claims), key=lambda c: (c.scope, c.value_hmac))
     if claims:
         _claim(conn, schema, claims)
-    rows = [row for s in ordered for row in s.rows]
-    if rows:
-        columns = "shard, position, originator_id, originator_version, topic, metadata, state"
-        _copy(conn, f'COPY "{schema}".events ({columns}) FROM STDIN (FORMAT BINARY)', rows)
-    results = [row for s in ordered for row in s.results]
-    if results:
-        columns = "command_id, request_hash, shard, position, outcome, result, recorded_at"
-        _copy(conn, f'COPY "{schema}".command_results ({columns}) FROM STDIN (FORMAT BINARY)', results)
+    append_rows(conn, schema, [r for s in ordered for r in s.rows], [r for s in ordered for r in s.results])
     batches = [s for s in ordered if s.root is not None]
     if batches:
         conn.execute(
@@ -139,6 +132,18 @@ def append_in_transaction(conn: psycopg.Connection[Any], schema: str, shards: Se
         )
     for letter in (d for s in ordered for d in s.dead_letters):
         _set_aside(conn, schema, letter)
+
+
+def append_rows(
+    conn: psycopg.Connection[Any], schema: str, rows: Sequence[bytes], results: Sequence[bytes]
+) -> None:
+    """Copy encoded events and answers into their tables, and nothing else."""
+    if rows:
+        columns = "shard, position, originator_id, originator_version, topic, metadata, state"
+        _copy(conn, f'COPY "{schema}".events ({columns}) FROM STDIN (FORMAT BINARY)', rows)
+    if results:
+        columns = "command_id, request_hash, shard, position, outcome, result, recorded_at"
+        _copy(conn, f'COPY "{schema}".command_results ({columns}) FROM STDIN (FORMAT BINARY)', results)
 
 
 def _swap_heads(conn: psycopg.Connection[Any], schema: str, shards: Sequence[ShardAppend]) -> None:

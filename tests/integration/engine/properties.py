@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from events.errors import FencedError
+from events.errors import AppendDataError, FencedError
+from events.flight import InFlight
 from events.store.append import ShardAppend, append_in_transaction, single_append
 from events.store.heads import Head, acquire
 from tests.kit.counter import Add, Close, Open
@@ -205,7 +206,25 @@ async def check_time_never_falls(desk: Desk) -> None:
 
 
 async def check_one_bad_command_is_set_aside_alone(desk: Desk) -> None:
-    """A defect of the domain, and a row that the database refuses: each costs its own command and no other."""
+    """A defect of the domain, and a row that the database refuses: each costs its own command and no other.
+
+    A row that is refused costs one reading of the shard, and everything before it is committed by then.
+    """
+    await _set_bad_ones_aside(desk)
+    assert desk.writer.stats.recoveries == 2, "one for each command that the database refused"
+
+
+async def check_halves_find_it_when_the_database_can_not_be_asked(desk: Desk) -> None:
+    """The same, while looking for the bad command fails."""
+    desk.writer._isolate = lambda flight, error: _without_asking(desk, flight, error)  # type: ignore[method-assign]
+    await _set_bad_ones_aside(desk)
+
+
+async def _without_asking(desk: Desk, flight: InFlight, error: AppendDataError) -> None:
+    desk.writer._suspects.refused(flight.units, None, error)
+
+
+async def _set_bad_ones_aside(desk: Desk) -> None:
     made = await counters(desk, 4)
     schema = desk.writer.recorder.schema
     with desk.writer.recorder.connection() as conn:

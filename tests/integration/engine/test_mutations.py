@@ -13,12 +13,14 @@ import events.chain
 import events.deciding
 import events.loading
 import events.store.append
+import events.store.isolating
 import events.writer
 from events.chain import GENESIS
 from events.deciding import ShardBatch
 from events.flight import InFlight
 from events.migrations import migrate
 from events.store import reading
+from events.suspects import Suspects
 from events.writer import Writer
 from nexafi.settings import Settings
 from tests.integration.engine import properties
@@ -152,7 +154,7 @@ BUGS: dict[str, tuple[Plant, Check]] = {
         properties.check_a_claim_is_won_once,
     ),
     "who lost a claim is not remembered": (
-        edit(Writer, "_recover", "self._claim_losers |= error.owners", "pass"),
+        edit(Writer, "_recover", "self._suspects.lost_claims(error.owners)", "pass"),
         properties.check_a_claim_is_won_once,
     ),
     "deadlines wait for an idle moment": (
@@ -168,8 +170,16 @@ BUGS: dict[str, tuple[Plant, Check]] = {
         properties.check_time_never_falls,
     ),
     "a bad command takes its batch with it": (
-        edit(Writer, "_halve", "if len(items) > 1:", "if False:"),
+        edit(events.store.isolating, "first_refused", "return commands[good].command_id", "return commands[0].command_id"),
         properties.check_one_bad_command_is_set_aside_alone,
+    ),
+    "one bad command costs a reading of the shard for every half": (
+        edit(Writer, "_isolate", "bad = await self._run(first_refused, self.recorder, flight.appends)", "pass"),
+        properties.check_one_bad_command_is_set_aside_alone,
+    ),
+    "halves do not get smaller": (
+        edit(Suspects, "refused", "if len(items) > 1:", "if False:"),
+        properties.check_halves_find_it_when_the_database_can_not_be_asked,
     ),
     "a defect of the domain stops the writer": (
         edit(Writer, "_decide_new", "except _BAD_COMMAND", "except (AppendDataError, LookupError, TypeError)"),
