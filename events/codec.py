@@ -55,7 +55,7 @@ def due_unit(shard: int, due: Due, now_us: int, service: str) -> Unit:
         due.command.TYPE,
         due.tenant,
         f"system:{service}",
-        correlation_id=due.saga_id or due.command_id,
+        correlation_id=due.correlation_id or due.saga_id or due.command_id,
         saga_id=due.saga_id,
         time_us=now_us,
     )

@@ -82,6 +82,8 @@ class Due(NamedTuple):
     tenant: str
     command: Command
     saga_id: str = ""
+    #: Of the command that set the deadline; its saga or the deadline itself where nobody remembers.
+    correlation_id: str = ""
 
 
 @dataclass(slots=True)

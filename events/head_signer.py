@@ -155,7 +155,7 @@ class HeadSigner:
             self.signed += 1
 
 
-async def run(ctx: RoleContext) -> None:
+async def run(ctx: RoleContext, services: Sequence[str] = SERVICES) -> None:
     """Sign until ``ctx.stop`` is set, and once more while stopping."""
     health, every_s = ctx.health, ctx.settings.heads_every_s
     health.expect("heads")
@@ -168,7 +168,7 @@ async def run(ctx: RoleContext) -> None:
         ) from error
     producer = new_producer(ctx.settings, "heads")
     await producer.start()
-    signer = HeadSigner(ctx, keys, producer)
+    signer = HeadSigner(ctx, keys, producer, services)
     try:
         loaded = False
         while True:

@@ -19,6 +19,7 @@ from aiokafka.errors import KafkaError
 from gateway.bodies import BodyModel, Digests
 from gateway.edge import JSON, Answer, RawHeaders, Request
 from gateway.flights import Flight, Flights, log_unavailable, reused
+from gateway.lanes import PLACE_BYTES
 from gateway.operations import (
     Operation,
     OperationIds,
@@ -130,10 +131,10 @@ class CommandEndpoint:
         body = await request.body(self.body.limit)
         identifier = command_id(principal.tenant, principal.actor, route.method, request.path, key)
         shard = self.shard(identifier, request.params)
-        if (
-            identifier not in desk.flights
-        ):  # before anything that costs: what is too much must be refused quickly
-            desk.flights.room(f"{route.service}/{shard}", principal.tenant)
+        weight = 1 + len(body) // PLACE_BYTES
+        if identifier not in desk.flights:
+            # Before anything that costs: what is too much must be refused quickly.
+            desk.flights.room(f"{route.service}/{shard}", principal.tenant, weight)
         value = self.body.read(_checked(request, body))
         issued = self._issue(identifier, value, request) if route.issues else None
         data = self.body.data(value, request.params, issued[1] if issued else None)
@@ -142,7 +143,7 @@ class CommandEndpoint:
 
         flight = desk.flights.find(identifier, digest)
         if flight is None:
-            flight = self._send(request, identifier, shard, data, digest)
+            flight = self._send(request, identifier, shard, data, digest, weight)
         elif flight.failure is not None:
             raise flight.failure
         result = await desk.flights.wait(flight, wait_s) if wait_s else await desk.flights.sent(flight)
@@ -160,10 +161,12 @@ class CommandEndpoint:
             raise ProblemError("not-found")
         return shard
 
-    def _send(self, request: Request, identifier: str, shard: int, data: bytes, digest: str) -> Flight:
+    def _send(
+        self, request: Request, identifier: str, shard: int, data: bytes, digest: str, weight: int
+    ) -> Flight:
         desk, principal = self.desk, request.principal
         lane = f"{self.route.service}/{shard}"
-        flight = desk.flights.depart(identifier, digest, lane, principal.tenant)
+        flight = desk.flights.depart(identifier, digest, lane, principal.tenant, weight=weight)
         envelope = CommandEnvelope(
             identifier,
             self._type,

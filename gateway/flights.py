@@ -69,6 +69,7 @@ class Flight:
         "result",
         "tenant",
         "waiters",
+        "weight",
     )
 
     def __init__(
@@ -80,6 +81,7 @@ class Flight:
         tenant: str,
         ends_at: float,
         count: int,
+        weight: int,
     ) -> None:
         self.flights = flights
         self.command_id = command_id
@@ -88,6 +90,8 @@ class Flight:
         self.tenant = tenant
         self.ends_at = ends_at
         self.count = count
+        #: Places that it takes.
+        self.weight = weight
         #: Ends when Kafka has the record; shared with others.
         self.delivery: asyncio.Future[None] | None = None
         self.landed = False
@@ -158,24 +162,27 @@ class Flights:
             raise reused()
         return flight
 
-    def room(self, lane: str, tenant: str, count: int = 1) -> None:
-        """Raise 429 when ``count`` more commands have no place."""
+    def room(self, lane: str, tenant: str, weight: int = 1) -> None:
+        """Raise 429 when there are not so many places: one for each command, more for a large one."""
         places = self._lanes.get(lane)
-        if places is not None and places.full(tenant, count):
+        if places is not None and places.full(tenant, weight):
             raise _busy("This part of the platform has as many commands under way as it takes.")
-        if self._tenants.get(tenant, 0) + count > self._max_tenant:
+        if self._tenants.get(tenant, 0) + weight > self._max_tenant:
             raise _busy("You have as many commands under way as one tenant may have.")
 
-    def depart(self, command_id: str, digest: str, lane: str, tenant: str, count: int = 1) -> Flight:
-        """Begin a flight; before its record is produced. ``lane`` is ``service/shard``."""
-        flight = Flight(self, command_id, digest, lane, tenant, monotonic() + self._ttl_s, count)
+    def depart(
+        self, command_id: str, digest: str, lane: str, tenant: str, count: int = 1, weight: int = 0
+    ) -> Flight:
+        """Begin a flight of ``count`` commands; before its record is produced. ``lane`` is ``service/shard``."""
+        weight = weight or count
+        flight = Flight(self, command_id, digest, lane, tenant, monotonic() + self._ttl_s, count, weight)
         self._open[command_id] = flight
         self._ages.append(flight)
         places = self._lanes.get(lane)
         if places is None:
             places = self._lanes[lane] = Lane(self._max_shard)
-        places.enter(tenant, count)
-        self._tenants[tenant] = self._tenants.get(tenant, 0) + count
+        places.enter(tenant, weight)
+        self._tenants[tenant] = self._tenants.get(tenant, 0) + weight
         self._replies.register(command_id, flight)
         return flight
 
@@ -209,8 +216,8 @@ class Flights:
         flight.result = result
         if self._open.get(flight.command_id) is flight:
             del self._open[flight.command_id]
-        self._lanes[flight.lane].leave(flight.tenant, flight.count)
-        _decrement(self._tenants, flight.tenant, flight.count)
+        self._lanes[flight.lane].leave(flight.tenant, flight.weight)
+        _decrement(self._tenants, flight.tenant, flight.weight)
         for waiter in flight.waiters:
             if not waiter.done():
                 waiter.set_result(result)

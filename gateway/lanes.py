@@ -1,9 +1,10 @@
 """How many commands one shard may have under way, and how many of these are one tenant's.
 
-Two rules keep a shard that is asked for more than it can do from becoming slow for everybody:
+Three rules keep a shard that is asked for more than it can do from becoming slow for everybody:
 
 * **The bound follows the delay.** While answers take longer than :data:`TARGET_S`, fewer commands are taken; when they
   are quick again, more. What is taken is therefore answered in time, and what is too much hears so at once.
+* **Large commands take more places**, one for each :data:`PLACE_BYTES`, since they are more work.
 * **Nobody may have more than what is left free** (dynamic thresholds, Choudhury and Hahne 1998). One tenant that sends
   without end holds at most half of the places, two hold a third each, and whoever comes with nothing under way finds one.
 """
@@ -17,9 +18,13 @@ from typing import Final
 TARGET_S: Final = 0.7
 #: Never fewer places than that: a short list is worked off in a moment, and halving it would gain nothing.
 MIN_PLACES: Final = 256
+#: Bytes of a body that one place is for.
+PLACE_BYTES: Final = 2_048
 _ADJUST_S: Final = 0.1
 _LESS: Final = 0.8
-_MORE: Final = 1.1
+_MORE: Final = 1.25
+#: What is given out before anybody knows how quick the shard is.
+_FIRST: Final = 1 / 4
 
 
 class Lane:
@@ -29,7 +34,7 @@ class Lane:
 
     def __init__(self, most: int) -> None:
         self.most = most
-        self.places = most
+        self.places = max(min(MIN_PLACES, most), int(most * _FIRST))
         self.open = 0
         self.tenants: dict[str, int] = {}
         self._adjusted_at = 0.0

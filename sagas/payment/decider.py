@@ -113,6 +113,8 @@ class PaymentSagaDecider(Decider[State]):
             turn = saga.begin(event, ctx.now_us, self.policy)
         elif event.event_type == "payments.refund-requested.v1":
             turn = refund.begin(event, ctx.now_us, self.policy)
+        if flow is None and turn is not None:
+            turn.flow.correlation = ctx.correlation_id or None
         return self._accept(turn, state, event.event_type)
 
     def _timer(self, timer: TimerFired, state: State, ctx: Context) -> Accepted:
@@ -193,7 +195,8 @@ class PaymentSagaDecider(Decider[State]):
             timer = TimerFired(
                 saga_id=stream, timer="review" if flow.step == Step.REVIEW else "step", step=number
             )
-            out.append(Due(derived_id(stream, "timer", number), flow.tenant, timer, flow.payment_id))
+            name = derived_id(stream, "timer", number)
+            out.append(Due(name, flow.tenant, timer, flow.payment_id, flow.correlation or ""))
         for timer_entry in found:
             heapq.heappush(state.timers, timer_entry)
         return out

@@ -56,6 +56,8 @@ class _Flow:
     attempts: int = 0
     deadline_us: int | None = None
     seen: dict[str, int] = field(default_factory=dict)
+    #: Of the command that began it all: what a timer does belongs to that too. Sagas of 0.1.0 do not know theirs.
+    correlation: str | None = None
 
     def copy(self) -> Self:
         """A copy that may be changed."""

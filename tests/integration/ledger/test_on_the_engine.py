@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
@@ -21,8 +22,10 @@ from schemas.common.base import MAX_AMOUNT, Command
 from schemas.common.envelope import CommandEnvelope
 from schemas.ledger import commands as c
 from services.ledger.domain import LedgerDecider
+from services.ledger.holds import expiry_id
 from services.ledger.state import State
 from tests.kit.scenario import ROOT
+from tests.kit.soak import Printed
 
 SHARD = 3
 HOUR_US = 3_600_000_000
@@ -60,10 +63,10 @@ class Desk:
         self.writer = self._writer()
         await self.writer.take([SHARD])
 
-    async def together(self, *commands: Command) -> list[dict[str, Any]]:
-        """Decide in one batch; the result or refusal of each."""
-        records = [self._record(command) for command in commands]
-        ids = [derived_id(ROOT, self.offset - len(commands) + i) for i in range(len(commands))]
+    async def together(self, *commands: Command, ids: Sequence[str] = ()) -> list[dict[str, Any]]:
+        """Decide in one batch, under ids of the test's choice or fresh ones; the result or refusal of each."""
+        ids = ids or [derived_id(ROOT, self.offset + i) for i in range(len(commands))]
+        records = [self._record(command, name) for command, name in zip(commands, ids, strict=True)]
         assert await self.writer.process(records) == {}
         assert await self.writer.settle() == {}
         return [self.answers[each]["result"] for each in ids]
@@ -73,10 +76,8 @@ class Desk:
         (answer,) = await self.together(command)
         return answer
 
-    def _record(self, command: Command) -> ConsumerRecord[bytes, bytes]:
-        envelope = CommandEnvelope(
-            derived_id(ROOT, self.offset), command.TYPE, "acme", "tester", "aa", "gw:0", time_us=self.now_us
-        )
+    def _record(self, command: Command, name: str) -> ConsumerRecord[bytes, bytes]:
+        envelope = CommandEnvelope(name, command.TYPE, "acme", "tester", "aa", "gw:0", time_us=self.now_us)
         value = command.model_dump_json().encode()
         self.offset += 1
         return ConsumerRecord(
@@ -174,6 +175,52 @@ async def test_a_deadline_frees_the_hold_and_a_restart_does_not_forget_it(desk: 
     assert desk.state.ledgers[ledger].accounts[alice].available == 100
     assert (await desk.one(c.PostHold(ledger_id=ledger, hold_id=hold)))["reason"] == "hold-expired"
     assert desk.writer.decider.next_due(desk.state) is None
+
+
+async def test_late_and_repeated_expiries_of_holds_do_nothing(desk: Desk, printed: Printed) -> None:
+    """R13: a thousand holds that ended in each of their ways, or are not due; then their expiry comes, and comes again."""
+    ledger, bank, alice = await book(desk)
+    count, deadline = 1_000, desk.now_us + HOUR_US
+    await desk.one(move(ledger, bank, alice, count))
+    later = [deadline + HOUR_US * (n % 4 == 3) for n in range(count)]
+    placed = await desk.together(*(place(ledger, alice, bank, 1, expires_at) for expires_at in later))
+    holds = [answer["hold_id"] for answer in placed]
+    posted, voided, expired, waiting = (holds[n::4] for n in range(4))
+    await desk.together(*(c.PostHold(ledger_id=ledger, hold_id=h) for h in posted))
+    await desk.together(*(c.VoidHold(ledger_id=ledger, hold_id=h) for h in voided))
+    desk.now_us = deadline
+    while (due := desk.writer.decider.next_due(desk.state)) is not None and due <= desk.now_us:
+        assert await desk.writer.run_due() == {}
+        assert await desk.writer.settle() == {}
+    assert desk.state.ledgers[ledger].accounts[alice].available == 100 + count - len(posted) - len(waiting)
+    before, position = desk.dump(), desk.writer.shards[SHARD].position
+
+    told: Counter[str] = Counter()
+    for _ in ("late", "again"):
+        for group, name in (
+            (posted, expiry_id),
+            (voided, expiry_id),
+            (expired, expiry_id),
+            (waiting, strange),
+        ):
+            late = [c.ExpireHold(ledger_id=ledger, hold_id=h) for h in group]
+            answers = await desk.together(*late, ids=[name(h) for h in group])
+            told.update(answer.get("reason", "its old answer") for answer in answers)
+
+    quarter = count // 4
+    assert told == {
+        "hold-closed": 4 * quarter,
+        "its old answer": 2 * quarter,
+        "internal-command": 2 * quarter,
+    }
+    assert desk.dump() == before, "money or a hold has moved"
+    assert desk.writer.shards[SHARD].position == position, "an event followed"
+    printed("R13 holds", late=count, repeated=count, events_that_followed=0)
+
+
+def strange(hold_id: str) -> str:
+    """An id that the timer of this hold never has."""
+    return derived_id(hold_id, "expire", "strange")
 
 
 async def test_amounts_of_38_digits_and_any_history_survive_snapshot_and_tail(desk: Desk) -> None:

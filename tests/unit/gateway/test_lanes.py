@@ -8,6 +8,13 @@ from gateway import lanes
 from gateway.lanes import MIN_PLACES, TARGET_S, Lane
 
 
+def quick(most: int) -> Lane:
+    """A lane that has given out all it has."""
+    lane = Lane(most)
+    lane.places = most
+    return lane
+
+
 def flood(lane: Lane, *tenants: str) -> dict[str, int]:
     """Each in turn takes a place until none finds one; what each has then."""
     turned_away: set[str] = set()
@@ -30,7 +37,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 @pytest.mark.parametrize(("flooders", "share"), [(1, 2), (2, 3), (3, 4), (7, 8)])
 def test_who_sends_without_end_leaves_room_for_others(flooders: int, share: int) -> None:
-    lane = Lane(4_096)
+    lane = quick(4_096)
     have = flood(lane, *(f"t{n}" for n in range(flooders)))
     assert all(abs(count - 4_096 // share) <= flooders for count in have.values()), have
     newcomer = flood(lane, "newcomer")["newcomer"]
@@ -50,7 +57,7 @@ def test_who_has_nothing_under_way_finds_a_place_until_all_are_taken() -> None:
 
 
 def test_slow_answers_take_places_away_and_quick_ones_give_them_back(clock: list[float]) -> None:
-    lane = Lane(4_096)
+    lane = quick(4_096)
     flood(lane, "busy")
     for _ in range(50):
         clock[0] += 0.2
@@ -68,11 +75,20 @@ def test_slow_answers_take_places_away_and_quick_ones_give_them_back(clock: list
 
 
 def test_many_answers_at_once_are_one_sign(clock: list[float]) -> None:
-    lane = Lane(4_096)
+    lane = quick(4_096)
     flood(lane, "busy")
     for _ in range(1_000):
         lane.answered(TARGET_S * 2)
     assert lane.places == int(2_048 * 0.8)
+
+
+def test_a_shard_that_nobody_knows_yet_is_given_a_quarter(clock: list[float]) -> None:
+    lane = Lane(4_096)
+    assert lane.places == 1_024
+    for _ in range(10):
+        clock[0] += 0.2
+        lane.answered(0.01)
+    assert lane.places == 4_096
 
 
 def test_places_are_given_back() -> None:
