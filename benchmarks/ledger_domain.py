@@ -15,14 +15,8 @@ from events.decider import Accepted, Context, EventMeta
 from nexafi.ids import derived_id
 from nexafi.memory import settle_heap
 from schemas.common.base import Command
-from schemas.ledger.commands import (
-    CreateLedger,
-    EntryInput,
-    OpenAccount,
-    PostBatch,
-    PostTransaction,
-    TransactionInput,
-)
+from schemas.ledger.commands import CreateLedger, OpenAccount, PostBatch, PostTransaction
+from schemas.ledger.transactions import EntryInput, TransactionInput
 from services.ledger.domain import LedgerDecider
 from services.ledger.state import State
 

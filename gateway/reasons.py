@@ -20,7 +20,7 @@ _CONFLICT: Final = (
     "case-closed hold-closed hold-expired payment-posted payment-closed payment-not-settled "
     "payment-not-in-review client-disabled key-revoked balance-outside-limits condition-not-met insufficient-funds "
     "ceiling-exceeded nothing-left-to-refund refund-exceeds-captured amount-exceeds-hold account-outside-chart "
-    "asset-known rate-not-found rate-too-old"
+    "asset-known rate-not-found rate-too-old period-closed period-already-closed period-not-closed"
 ).split()
 _FORBIDDEN: Final = "internal-command saga-only".split()
 

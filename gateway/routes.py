@@ -14,7 +14,7 @@ from typing import Final, Literal
 from schemas.auth import commands as auth
 from schemas.common.base import Command
 from schemas.compliance import commands as compliance
-from schemas.ledger import chart, currencies
+from schemas.ledger import chart, currencies, periods
 from schemas.ledger import commands as ledger
 from schemas.payments import commands as payments
 
@@ -98,6 +98,9 @@ COMMANDS: Final[tuple[CommandRoute, ...]] = (
     CommandRoute(path=f"{_L}/rates", command=currencies.RecordRate, service="ledger", scope=_LEDGER_WRITE, shard_from="ledger_id", status=201, location=f"{_L}/rates", result=("rate_id",), summary="Record a rate"),
     CommandRoute(path=f"{_L}/conversions", command=currencies.Convert, service="ledger", scope=_LEDGER_WRITE, shard_from="ledger_id", status=201, location=f"{_L}/transactions/{{transaction_id}}", result=("conversion_id", "transaction_id"), summary="Convert money into another currency"),
     CommandRoute(path=f"{_L}/revaluations", command=currencies.Revalue, service="ledger", scope=_LEDGER_WRITE, shard_from="ledger_id", status=201, location=f"{_L}/revaluations", result=("revaluation_id", "transaction_id"), summary="Revalue positions in other currencies"),
+    CommandRoute(path=f"{_L}/periods/close", command=periods.ClosePeriod, service="ledger", scope="ledger:close", shard_from="ledger_id", location=f"{_L}/periods", result=("ledger_id", "soft_until", "hard_until"), summary="Close a period, softly or for good"),
+    CommandRoute(path=f"{_L}/periods/reopen", command=periods.ReopenPeriod, service="ledger", scope="ledger:close", shard_from="ledger_id", location=f"{_L}/periods", result=("ledger_id", "soft_until", "hard_until"), summary="Reopen what is closed softly"),
+    CommandRoute(path=f"{_L}/adjustments", command=periods.PostAdjustment, service="ledger", scope="ledger:adjust", shard_from="ledger_id", status=201, location=f"{_L}/transactions/{{transaction_id}}", result=("adjustment_id", "transaction_id"), summary="Post an adjusting entry into a soft-closed period"),
     CommandRoute(path="/v1/payments", command=payments.InitiatePayment, service="payments", scope=_PAYMENTS_WRITE, status=201, location="/v1/payments/{payment_id}", bulk="/v1/payments/bulk", result=("payment_id",), summary="Initiate a payment"),
     CommandRoute(path="/v1/payments/{payment_id}/cancel", command=payments.CancelPayment, service="payments", scope=_PAYMENTS_WRITE, shard_from="payment_id", result=("payment_id",), summary="Ask that a payment be stopped"),
     CommandRoute(path="/v1/payments/{payment_id}/refunds", command=payments.RefundPayment, service="payments", scope=_PAYMENTS_WRITE, shard_from="payment_id", status=201, location="/v1/payments/{payment_id}", result=("payment_id", "refund_id"), summary="Refund a payment in full or in part"),
@@ -133,6 +136,9 @@ QUERIES: Final[tuple[QueryRoute, ...]] = (
     QueryRoute(path=f"{_L}/rates", service="ledger", scope=_LEDGER_READ, schema="Rate", page=True, query=("base", "quote"), summary="List rates"),
     QueryRoute(path=f"{_L}/conversions", service="ledger", scope=_LEDGER_READ, schema="Conversion", page=True, summary="List conversions"),
     QueryRoute(path=f"{_L}/revaluations", service="ledger", scope=_LEDGER_READ, schema="Revaluation", page=True, summary="List revaluations"),
+    QueryRoute(path=f"{_L}/restatement", service="ledger", scope=_LEDGER_READ, schema="Restatement", query=("at", "since", "known_at"), summary="What changed up to a time between two times of knowing"),
+    QueryRoute(path=f"{_L}/periods", service="ledger", scope=_LEDGER_READ, schema="Period", page=True, summary="List what was closed and reopened"),
+    QueryRoute(path=f"{_L}/adjustments", service="ledger", scope=_LEDGER_READ, schema="Adjustment", page=True, summary="List adjusting entries"),
     QueryRoute(path="/v1/payments", service="payments", scope=_PAYMENTS_READ, schema="Payment", page=True, query=("status", "external_reference", "ledger_id"), summary="List payments"),
     QueryRoute(path="/v1/payments/{payment_id}", service="payments", scope=_PAYMENTS_READ, schema="Payment", summary="Read a payment with its timeline"),
     QueryRoute(path="/v1/compliance/cases", service="compliance", scope=_COMPLIANCE_READ, schema="Case", page=True, query=("status", "payment_id"), summary="List compliance cases"),

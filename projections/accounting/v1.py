@@ -1,4 +1,5 @@
-"""View ``accounting``, code 1: a ledger's charts of accounts, assets and rates, its conversions and revaluations.
+"""View ``accounting``, code 1: a ledger's charts of accounts, assets and rates, its conversions and revaluations, its
+periods and what was adjusted in them.
 
 It is a view of its own, because it changes rarely: growing it makes no entry and no balance anew.
 """
@@ -14,6 +15,7 @@ from projections.unit import Unit
 from projections.view import SCHEMA, Amount, Data, Id, Json, Meta, Micros, View, appended
 from schemas.ledger.chart import ChartAdopted
 from schemas.ledger.currencies import AssetRegistered, CurrencyConverted, PositionsRevalued, RateRecorded
+from schemas.ledger.periods import AdjustmentPosted, PeriodClosed, PeriodReopened
 
 _METADATA: Final = MetaData(schema=SCHEMA)
 
@@ -116,12 +118,43 @@ REVALUATIONS: Final = appended(
 )
 Index("ledger", REVALUATIONS.c.ledger_id, REVALUATIONS.c.revaluation_id)
 
+#: Every change of what is closed. The row with the highest position has the marks that hold.
+PERIODS: Final = appended(
+    _METADATA,
+    "periods",
+    {"ledger_id": Id, "position": BigInteger},
+    change=Text,
+    soft_until=Micros,
+    hard_until=Micros,
+    note=Text,
+    recorded_at=Micros,
+    actor=Text,
+    tenant=Text,
+    shard=SmallInteger,
+)
+
+ADJUSTMENTS: Final = appended(
+    _METADATA,
+    "adjustments",
+    {"adjustment_id": Id},
+    ledger_id=Id,
+    transaction_id=Id,
+    effective_at=Micros,
+    reason=Text,
+    recorded_at=Micros,
+    actor=Text,
+    tenant=Text,
+    shard=SmallInteger,
+    position=BigInteger,
+)
+Index("ledger", ADJUSTMENTS.c.ledger_id, ADJUSTMENTS.c.adjustment_id)
+
 VIEW: Final = View(
     "accounting",
     code=1,
     services=("ledger",),
     owner="ledger",
-    tables=(CHARTS, ASSETS, RATES, CONVERSIONS, REVALUATIONS),
+    tables=(CHARTS, ASSETS, RATES, CONVERSIONS, REVALUATIONS, PERIODS, ADJUSTMENTS),
 )
 
 
@@ -167,3 +200,18 @@ def _converted(event: Data, meta: Meta, unit: Unit) -> None:
 @VIEW.on(PositionsRevalued)
 def _revalued(event: Data, meta: Meta, unit: Unit) -> None:
     _fact(REVALUATIONS, event, meta, unit, positions=_json(event["positions"]))
+
+
+@VIEW.on(PeriodClosed)
+def _period_closed(event: Data, meta: Meta, unit: Unit) -> None:
+    _fact(PERIODS, {"note": ""} | event, meta, unit, change=f"{event['closing']} close")
+
+
+@VIEW.on(PeriodReopened)
+def _period_reopened(event: Data, meta: Meta, unit: Unit) -> None:
+    _fact(PERIODS, {"note": ""} | event, meta, unit, change="reopened")
+
+
+@VIEW.on(AdjustmentPosted)
+def _adjusted(event: Data, meta: Meta, unit: Unit) -> None:
+    _fact(ADJUSTMENTS, event, meta, unit)

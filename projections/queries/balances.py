@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from fastapi import Request
 
-from events.store.moments import moment_at, moment_of
+from events.store.moments import Moment, moment_at, moment_of
 from nexafi.ids import shard_of
 from nexafi.problems import ProblemError
 from projections.queries.reading import Reader, time_parameter
@@ -63,6 +63,27 @@ BALANCES_BY_NODE: Final = f"""
                GROUP BY b.account_id, b.currency, b.net)
     SELECT node, currency, sum(net) AS net FROM c WHERE net <> 0 GROUP BY node, currency ORDER BY currency, node"""  # noqa: S608 - ours
 
+#: What was recorded after ``:since`` and up to ``:position`` and counts up to ``:at``, by account: for each the change
+#: of its balance (on its normal side) and the number of entries that made it.
+RESTATED: Final = """
+    WITH e AS (SELECT CAST(leg->>'account_id' AS uuid) AS account_id, leg->>'side' AS side,
+                      CAST(leg->>'amount' AS numeric) AS amount
+               FROM views.transactions t CROSS JOIN jsonb_array_elements(t.entries) AS leg
+               WHERE t.ledger_id = CAST(:ledger_id AS uuid) AND t.tenant = :tenant AND t.effective_at <= :at
+                 AND t.recorded_position > :since AND t.recorded_position <= :position)
+    SELECT a.account_id, a.code, a.currency, count(*) AS entries,
+           sum(CASE WHEN e.side = a.normal_side THEN e.amount ELSE -e.amount END) AS change
+    FROM e JOIN views.accounts a USING (account_id) GROUP BY a.account_id, a.code, a.currency
+    ORDER BY a.code LIMIT :most"""
+#: The transactions that did it, newest first.
+RESTATING: Final = """
+    SELECT t.transaction_id, t.effective_at, t.created_at AS recorded_at, t.actor, t.reference, t.description,
+           t.reverses, t.entries, j.adjustment_id, j.reason
+    FROM views.transactions t LEFT JOIN views.adjustments j USING (transaction_id)
+    WHERE t.ledger_id = CAST(:ledger_id AS uuid) AND t.tenant = :tenant AND t.effective_at <= :at
+      AND t.recorded_position > :since AND t.recorded_position <= :position
+    ORDER BY t.recorded_position DESC LIMIT :most"""
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -105,27 +126,31 @@ async def ask(reader: Reader, request: Request, ledger_id: str, views: tuple[str
     tenant, seen = await reader.ready(request, views)
     await reader.one("ledgers", {"ledger_id": ledger_id, "tenant": tenant})
     at_us = time_parameter(query.get("at"), "at")
-    shard = shard_of(ledger_id)
-    source = next(s for s in seen if s.endswith(f"/{shard}"))
-    service = source.partition("/")[0]
-    known_at = query.get("known_at")
-    if known_at is None:
-        moment = await moment_of(reader.engine, service, shard, seen[source])
-    elif _TIME.match(known_at):
-        time_us = time_parameter(known_at, "known_at")
-        assert time_us is not None
-        moment = await moment_at(reader.engine, service, shard, time_us)
-    else:
-        moment = await moment_of(reader.engine, service, shard, _given(known_at, source))
-    if moment is None:
-        raise ProblemError("invalid-parameter", "That position is not recorded.", pointer="?known_at")
+    source = next(s for s in seen if s.endswith(f"/{shard_of(ledger_id)}"))
+    moment = await resolve(reader, source, query.get("known_at"), seen[source], "known_at")
     if moment.position > seen[source]:
         tenant, seen = await reader.ready(request, views, {source: moment.position})
     at = moment.time_us if at_us is None else at_us
     return Asked(tenant, seen, at, source, moment.position, moment.time_us)
 
 
-def _given(token: str, source: str) -> int:
+async def resolve(reader: Reader, source: str, text: str | None, newest: int, parameter: str) -> Moment:
+    """The moment that ``text`` means for ``source`` (service/shard): a time, a token, or ``None`` for ``newest``."""
+    service, _, shard = source.partition("/")
+    if text is None:
+        moment = await moment_of(reader.engine, service, int(shard), newest)
+    elif _TIME.match(text):
+        time_us = time_parameter(text, parameter)
+        assert time_us is not None
+        moment = await moment_at(reader.engine, service, int(shard), time_us)
+    else:
+        moment = await moment_of(reader.engine, service, int(shard), _given(text, source, parameter))
+    if moment is None:
+        raise ProblemError("invalid-parameter", "That position is not recorded.", pointer=f"?{parameter}")
+    return moment
+
+
+def _given(token: str, source: str, parameter: str) -> int:
     """The position that a token of an earlier answer has for ``source``."""
     try:
         positions = tokens.decode(token)
@@ -133,6 +158,8 @@ def _given(token: str, source: str) -> int:
         positions = {}
     if source not in positions:
         raise ProblemError(
-            "invalid-parameter", "Neither an RFC 3339 time nor a token of this ledger.", pointer="?known_at"
+            "invalid-parameter",
+            "Neither an RFC 3339 time nor a token of this ledger.",
+            pointer=f"?{parameter}",
         )
     return positions[source]

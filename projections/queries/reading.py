@@ -30,7 +30,17 @@ WAIT_S: Final = 5.0
 POLL_S: Final = 0.015
 MAX_PAGE: Final = 200
 _TIMES: Final = frozenset(
-    {"created_at", "updated_at", "recorded_at", "effective_at", "expires_at", "decided_at", "observed_at"}
+    {
+        "created_at",
+        "updated_at",
+        "recorded_at",
+        "effective_at",
+        "expires_at",
+        "decided_at",
+        "observed_at",
+        "soft_until",
+        "hard_until",
+    }
 )
 
 

@@ -20,14 +20,8 @@ from schemas.ai.commands import ScorePayment
 from schemas.common.base import Command
 from schemas.common.outcomes import CommandIssued
 from schemas.compliance.commands import ScreeningSubject, ScreenPayment, WithdrawCase
-from schemas.ledger.commands import (
-    EntryInput,
-    PlaceHold,
-    PostHold,
-    PostTransaction,
-    TransactionInput,
-    VoidHold,
-)
+from schemas.ledger.commands import PlaceHold, PostHold, PostTransaction, VoidHold
+from schemas.ledger.transactions import EntryInput, TransactionInput
 from schemas.payments import commands as p
 
 #: Reference of a refund's transaction in the ledger; by it the saga knows its own.

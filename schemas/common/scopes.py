@@ -8,6 +8,8 @@ from typing import Final
 SCOPES: Final[dict[str, str]] = {
     "ledger:read": "Read ledgers, accounts, balances, entries, transactions and holds.",
     "ledger:write": "Create ledgers and accounts, post and reverse transactions, place and end holds.",
+    "ledger:close": "Close periods of a ledger, softly or for good, and reopen what is closed softly.",
+    "ledger:adjust": "Post adjusting entries into soft-closed periods.",
     "payments:read": "Read payments and their timelines.",
     "payments:write": "Initiate, cancel and refund payments.",
     "compliance:read": "Read compliance cases.",

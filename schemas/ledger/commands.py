@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -10,7 +10,6 @@ from schemas.common.base import (
     Amount,
     Code,
     Command,
-    Contract,
     Currency,
     Id,
     Metadata,
@@ -21,40 +20,9 @@ from schemas.common.base import (
 )
 from schemas.ledger.chart import AdoptChart
 from schemas.ledger.currencies import Convert, RecordRate, RegisterAsset, Revalue
+from schemas.ledger.periods import ClosePeriod, PostAdjustment, ReopenPeriod
 from schemas.ledger.terms import Side
-
-
-class BalanceCondition(Contract):
-    """The entry's account must satisfy this *before* the transaction; measured on the account's normal side.
-
-    In a batch, before means after the transactions that precede it.
-    """
-
-    balance: Literal["posted", "available"] = "available"
-    at_least: SignedAmount | None = None
-    at_most: SignedAmount | None = None
-
-
-class EntryInput(Contract):
-    """One leg. ``amount`` is in minor units of ``currency``, which must be the account's."""
-
-    account_id: Id
-    side: Side
-    amount: Amount
-    currency: Currency
-    condition: BalanceCondition | None = None
-
-
-class TransactionInput(Contract):
-    """Legs that balance: for each currency, debits equal credits."""
-
-    entries: Annotated[list[EntryInput], Field(min_length=2, max_length=500)]
-    effective_at: Micros | None = Field(
-        default=None, description="When it counts; defaults to the time it is recorded."
-    )
-    reference: Code | None = None
-    description: Text = ""
-    metadata: Metadata = Field(default_factory=dict)
+from schemas.ledger.transactions import TransactionInput
 
 
 class CreateLedger(Command):
@@ -210,5 +178,8 @@ COMMANDS: dict[str, type[Command]] = {
         RecordRate,
         Convert,
         Revalue,
+        ClosePeriod,
+        ReopenPeriod,
+        PostAdjustment,
     )
 }

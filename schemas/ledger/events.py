@@ -9,6 +9,7 @@ from pydantic import Field
 from schemas.common.base import Contract, Event, Metadata
 from schemas.ledger.chart import ChartAdopted
 from schemas.ledger.currencies import AssetRegistered, CurrencyConverted, PositionsRevalued, RateRecorded
+from schemas.ledger.periods import AdjustmentPosted, PeriodClosed, PeriodReopened
 from schemas.ledger.terms import Side
 
 
@@ -172,5 +173,8 @@ EVENTS: dict[str, type[Event]] = {
         RateRecorded,
         CurrencyConverted,
         PositionsRevalued,
+        PeriodClosed,
+        PeriodReopened,
+        AdjustmentPosted,
     )
 }

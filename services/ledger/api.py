@@ -10,7 +10,7 @@ from nexafi.role import RoleContext
 from projections.queries.balances import ALL_BALANCES, ONE_BALANCE, about_the_past, ask
 from projections.queries.reading import Order, Reader, limit_parameter
 from projections.queries.serving import respond, serve_queries
-from services.ledger import currencies_api, reports
+from services.ledger import lists_api, reports
 from services.ledger.valuation import valuation
 
 _VIEWS: Final = ("ledger",)
@@ -36,7 +36,7 @@ def routes(app: FastAPI, reader: Reader, _ctx: RoleContext) -> None:
     app.add_api_route(f"{_L}/holds", q.holds)
     app.add_api_route(f"{_L}/holds/{{hold_id}}", q.hold)
     reports.routes(app, reader)
-    currencies_api.routes(app, reader)
+    lists_api.routes(app, reader)
 
 
 class LedgerQueries:

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from events.decider import Accepted, Context, Emit
 from schemas.ledger.chart import AdoptChart, AdoptedFacing, AdoptedNode, ChartAdopted
-from schemas.ledger.commands import EntryInput, OpenAccount
+from schemas.ledger.commands import OpenAccount
 from schemas.ledger.events import Entry
 from schemas.ledger.terms import NORMAL_SIDES, SEPARATOR
+from schemas.ledger.transactions import EntryInput
 from services.ledger.chart import Chart, covers, nearest
 from services.ledger.chart_templates import TEMPLATES
 from services.ledger.lookup import owned

@@ -40,10 +40,11 @@ from schemas.ledger.events import (
     TransactionPosted,
     TransactionReversed,
 )
-from services.ledger import evolve, exchange, holds, invariants, recall, snapshot
+from schemas.ledger.periods import ClosePeriod, PostAdjustment, ReopenPeriod
+from services.ledger import evolve, exchange, holds, invariants, periods, recall, snapshot
 from services.ledger.charting import adopt_chart, require_place
 from services.ledger.lookup import account_of, owned, require_saga
-from services.ledger.posting import Changes, keep_limits, mirrored, net_changes, recorded, weigh
+from services.ledger.posting import Changes, keep_limits, mirrored, net_changes, recorded, require_open, weigh
 from services.ledger.reasons import Refusal
 from services.ledger.state import State
 
@@ -117,6 +118,8 @@ def reverse_transaction(command: ReverseTransaction, state: State, ctx: Context)
     require_saga(original.saga_id, ctx, "/transaction_id")
     if original.reversed_by is not None:
         raise Refusal("already-reversed", "/transaction_id")
+    if command.effective_at is not None:
+        require_open(command.effective_at, ledger.soft_until, "/effective_at")
     entries = mirrored(original.entries)
     try:
         keep_limits(net_changes(ledger, entries, ""), _NOTHING, entries, "")
@@ -205,6 +208,9 @@ RULES: Final[Mapping[type[Command], Callable[[Any, State, Context], Accepted]]] 
     RecordRate: exchange.record_rate,
     Convert: exchange.convert,
     Revalue: exchange.revalue,
+    ClosePeriod: periods.close_period,
+    ReopenPeriod: periods.reopen_period,
+    PostAdjustment: periods.post_adjustment,
 }
 
 

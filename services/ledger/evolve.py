@@ -23,6 +23,7 @@ from schemas.ledger.events import (
     TransactionPosted,
     TransactionReversed,
 )
+from schemas.ledger.periods import AdjustmentPosted, PeriodClosed, PeriodReopened
 from services.ledger.chart import Chart
 from services.ledger.state import Account, Hold, KnownRate, Ledger, State
 
@@ -76,6 +77,12 @@ def _asset_registered(state: State, event: AssetRegistered, meta: EventMeta) -> 
 def _rate_recorded(state: State, event: RateRecorded, _: EventMeta) -> None:
     rate = KnownRate(event.rate_id, event.numerator, event.denominator, event.source, event.observed_at)
     state.ledgers[event.ledger_id].take_rate((event.base, event.quote), rate)
+
+
+def _period_marked(state: State, event: PeriodClosed | PeriodReopened, meta: EventMeta) -> None:
+    ledger = state.ledgers[event.ledger_id]
+    ledger.soft_until, ledger.hard_until = event.soft_until, event.hard_until
+    ledger.version = meta.version
 
 
 def _account_metadata_set(state: State, event: AccountMetadataSet, meta: EventMeta) -> None:
@@ -143,6 +150,9 @@ _EFFECTS: Final[dict[type[Event], Callable[[State, Any, EventMeta], None]]] = {
     RateRecorded: _rate_recorded,
     CurrencyConverted: _nothing,
     PositionsRevalued: _nothing,
+    PeriodClosed: _period_marked,
+    PeriodReopened: _period_marked,
+    AdjustmentPosted: _nothing,
     HoldPlaced: _hold_placed,
     HoldPosted: _hold_posted,
     HoldVoided: _hold_released,

@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 from events.decider import Accepted, Context, Emit
 from schemas.common.base import MAX_AMOUNT
-from schemas.ledger.commands import EntryInput, TransactionInput
 from schemas.ledger.currencies import (
     AssetRegistered,
     Convert,
@@ -28,6 +27,7 @@ from schemas.ledger.currencies import (
     StatedRate,
 )
 from schemas.ledger.terms import Side
+from schemas.ledger.transactions import EntryInput, TransactionInput
 from services.ledger.conversion import Amounts, Rate
 from services.ledger.lookup import account_of, other_currency, owned
 from services.ledger.posting import recorded, weigh
@@ -319,5 +319,7 @@ def _posted(
 
 
 def _renamed(pointer: str | None, pointers: tuple[str, ...]) -> str:
+    if pointer == "/effective_at":
+        return pointer
     parts = (pointer or "").split("/")
     return pointers[int(parts[2])] if len(parts) > 2 and parts[1] == "entries" else ""

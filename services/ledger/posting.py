@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from schemas.ledger.commands import BalanceCondition, EntryInput, TransactionInput
 from schemas.ledger.events import Entry, TransactionPosted
+from schemas.ledger.transactions import BalanceCondition, EntryInput, TransactionInput
 from services.ledger.charting import require_facing
 from services.ledger.lookup import no_account, other_currency
 from services.ledger.reasons import Refusal
@@ -20,12 +20,26 @@ _entry = Entry.maker()
 _transaction = TransactionPosted.maker()
 
 
-def weigh(ledger: Ledger, transaction: TransactionInput, moved: Mapping[Account, int], at: str) -> Changes:
+def weigh(
+    ledger: Ledger,
+    transaction: TransactionInput,
+    moved: Mapping[Account, int],
+    at: str,
+    *,
+    open_from: int | None = None,
+) -> Changes:
     """What ``transaction`` changes, or :class:`Refusal`.
 
+    It may count from ``open_from`` on; that is the end of what is closed, softly or hard, unless given.
     ``moved`` is what earlier transactions of the same batch have changed. An account that several entries
     name is judged by their sum: the entries of a transaction happen together.
     """
+    if transaction.effective_at is not None:
+        require_open(
+            transaction.effective_at,
+            ledger.soft_until if open_from is None else open_from,
+            f"{at}/effective_at",
+        )
     entries = transaction.entries
     changes = net_changes(ledger, entries, at)
     if ledger.has_facings:
@@ -36,6 +50,12 @@ def weigh(ledger: Ledger, transaction: TransactionInput, moved: Mapping[Account,
             _require(entry.condition, account, moved.get(account, 0), f"{at}/entries/{index}/condition")
     keep_limits(changes, moved, entries, at)
     return changes
+
+
+def require_open(effective_at: int, open_from: int, pointer: str) -> None:
+    """What is to count at a time must not count in a closed period. The present is never closed."""
+    if effective_at < open_from:
+        raise Refusal("period-closed", pointer)
 
 
 def net_changes(ledger: Ledger, entries: Sequence[EntryInput | Entry], at: str) -> Changes:

@@ -52,6 +52,10 @@ REASONS: Final[dict[str, str]] = {
     "nothing-converted": "At this rate the amount is less than one minor unit of the other currency.",
     "rounding-account-missing": "Rounding leaves a minor unit, and no account is named that takes it.",
     "position-twice": "An account is a position once.",
+    "period-closed": "The time at which it is to count lies in a closed period.",
+    "period-not-over": "Only what is past can be closed.",
+    "period-already-closed": "The books are closed up to this time already.",
+    "period-not-closed": "The time does not lie in a soft-closed period.",
 }
 
 

@@ -7,8 +7,9 @@ from typing import Any, Final
 
 from fastapi import FastAPI, Request, Response
 
+from events.store.moments import Moment
 from nexafi.problems import ProblemError
-from projections.queries.balances import BALANCES_BY_NODE, Asked, ask
+from projections.queries.balances import BALANCES_BY_NODE, RESTATED, RESTATING, Asked, ask, resolve
 from projections.queries.reading import Reader, time_parameter
 from projections.queries.serving import respond
 from schemas.common.envelope import rfc3339
@@ -18,6 +19,8 @@ from services.ledger.statements import Net, Statements, moved
 from services.ledger.valuation import valuation
 
 _VIEWS: Final = ("ledger", "accounting")
+#: Accounts, and transactions, that a restatement lists at most.
+_MOST: Final = 500
 _L: Final = "/internal/v1/ledgers/{ledger_id}"
 
 
@@ -29,6 +32,7 @@ def routes(app: FastAPI, reader: Reader) -> None:
     app.add_api_route(f"{_L}/balance-sheet", q.balance_sheet)
     app.add_api_route(f"{_L}/income-statement", q.income_statement)
     app.add_api_route(f"{_L}/exposure", q.exposure)
+    app.add_api_route(f"{_L}/restatement", q.restatement)
 
 
 @dataclass(frozen=True)
@@ -123,6 +127,44 @@ class ReportQueries:
         del answer["at"]
         period = {"from": rfc3339(begin), "to": rfc3339(end)}
         return respond({"ledger_id": ledger_id, "chart": chosen.shown, **period, **answer}, asked.seen)
+
+    async def restatement(self, request: Request, ledger_id: str) -> Response:
+        """What is known at ``known_at`` of all that counts up to ``at``, and was not known at ``since``.
+
+        By account, as a balance sheet of the changes, and the newest transactions that made them. Without
+        ``since``: what came after the books were last closed.
+        """
+        asked = await ask(self._reader, request, ledger_id, _VIEWS)
+        since = await self._since(request.query_params.get("since"), ledger_id, asked)
+        if since.position > asked.position:
+            raise ProblemError("invalid-parameter", "It lies after known_at.", pointer="?since")
+        values = {**asked.parameters, "ledger_id": ledger_id, "tenant": asked.tenant}
+        values |= {"since": since.position, "most": _MOST + 1}
+        accounts = await self._reader.rows(RESTATED, values)
+        transactions = await self._reader.rows(RESTATING, values)
+        chosen = await self._chart(ledger_id, asked)
+        then = replace(asked, position=since.position, recorded_us=since.time_us)
+        changes = moved(await self._nets(ledger_id, then, chosen), await self._nets(ledger_id, asked, chosen))
+        body = asked.answer(
+            since=then.answer()["known_at"],
+            accounts=accounts[:_MOST],
+            currencies=chosen.statements.balance_sheet(net for net in changes if net.amount),
+            transactions=transactions[:_MOST],
+            more=len(accounts) > _MOST or len(transactions) > _MOST,
+        )
+        return respond({"ledger_id": ledger_id, "chart": chosen.shown, **body}, asked.seen)
+
+    async def _since(self, text: str | None, ledger_id: str, asked: Asked) -> Moment:
+        """What ``since`` means: a time, a token, or without it the last close that was known (else the beginning)."""
+        newest = 0
+        if text is None:
+            rows = await self._reader.rows(
+                "SELECT max(position) AS position FROM views.periods WHERE ledger_id = CAST(:ledger_id AS uuid) "
+                "AND tenant = :tenant AND position <= :position AND change <> 'reopened'",
+                {"ledger_id": ledger_id, "tenant": asked.tenant, "position": asked.position},
+            )
+            newest = rows[0]["position"] or 0
+        return await resolve(self._reader, asked.source, text, newest, "since")
 
     async def _chart(self, ledger_id: str, asked: Asked) -> Chosen:
         """The chart that was in force at the positions asked for."""

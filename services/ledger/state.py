@@ -128,6 +128,9 @@ class Ledger:
     assets: dict[str, int] = field(default_factory=dict)  # code of a registered asset -> its decimal places
     rates: dict[tuple[str, str], KnownRate] = field(default_factory=dict)  # (base, quote) -> newest
 
+    soft_until: int = 0  # before it only adjustments count
+    hard_until: int = 0  # before it nothing counts that is not there yet; never above the soft one
+
     def knows(self, currency: str) -> bool:
         """Whether there can be accounts in ``currency``."""
         return currency in EXPONENTS or currency in self.assets

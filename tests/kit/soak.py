@@ -41,6 +41,7 @@ FIGURES: Final[dict[str, dict[str, tuple[int, int]]]] = {
     "R14": {"bad": (100, 1_000), "good": (1_000, 10_000)},
     "R24": {"disconnects": (1_000, 10_000)},
     "R25": {"seconds": (8, 60)},
+    "balances at two times": {"queries": (2_000, 100_000)},
     "S17": {"tamperings": (110, 1_000)},
     "S20": {"requests": (1_500, 20_000)},
 }

@@ -6,6 +6,7 @@ from schemas.auth import commands as auth
 from schemas.common.outcomes import CommandRefused
 from schemas.compliance.commands import DecideCase
 from schemas.ledger import commands as ledger
+from schemas.ledger import transactions
 from schemas.payments import commands as payments
 from tests.kit.stories import Platform, Teller
 
@@ -97,12 +98,12 @@ def transfer(
 ) -> ledger.PostTransaction:
     """Two legs, the first with a condition that holds."""
     entries = [
-        ledger.EntryInput(account_id=debit, side="debit", amount=amount, currency=currency),
-        ledger.EntryInput(account_id=credit, side="credit", amount=amount, currency=currency),
+        transactions.EntryInput(account_id=debit, side="debit", amount=amount, currency=currency),
+        transactions.EntryInput(account_id=credit, side="credit", amount=amount, currency=currency),
     ]
     return ledger.PostTransaction(
         ledger_id=ledger_id,
-        transaction=ledger.TransactionInput(
+        transaction=transactions.TransactionInput(
             entries=entries, reference=reference, metadata={"channel": "branch"}
         ),
     )

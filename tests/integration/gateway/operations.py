@@ -113,6 +113,12 @@ BODIES: Final[dict[str, Callable[[Estate], Any]]] = {
     "POST /v1/ledgers/{ledger_id}/rates": lambda _: {"base": "USD", "quote": "EUR", **_RATE},
     "POST /v1/ledgers/{ledger_id}/conversions": _conversion,
     "POST /v1/ledgers/{ledger_id}/revaluations": _revaluation,
+    "POST /v1/ledgers/{ledger_id}/periods/close": lambda _: {"until": 2, "closing": "soft"},
+    "POST /v1/ledgers/{ledger_id}/periods/reopen": lambda _: {"until": 1},
+    "POST /v1/ledgers/{ledger_id}/adjustments": lambda e: {
+        "transaction": {**_entries(e), "effective_at": 0},
+        "reason": "forgotten",
+    },
     "PATCH /v1/ledgers/{ledger_id}/accounts/{account_id}/metadata": lambda _: {"metadata": {"k": "v"}},
     "PATCH /v1/ledgers/{ledger_id}/accounts/{account_id}/limits": lambda _: {"floor": -1},
     "POST /v1/ledgers/{ledger_id}/accounts/{account_id}/close": lambda _: {},

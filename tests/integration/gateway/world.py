@@ -85,6 +85,8 @@ async def estate_of(owner: Caller, scope_sets: Mapping[str, frozenset[str]] = SC
         currency = "USD" if code in ("dollars", "fx") else "EUR"
         body = {"code": f"{word}-{code}", "currency": currency, "normal_side": side, "metadata": {"w": word}}
         accounts[code] = await owner.make(f"{book}/accounts", body, "account_id")
+    closed = await owner.post(f"{book}/periods/close", {"until": 1, "closing": "soft"})
+    assert closed.status == 200, closed
     deposit = {"entries": transfer(accounts["cash"], accounts["alice"], 10**9), "description": word}
     ids = {"ledger_id": ledger, "account_id": accounts["alice"]}
     ids["transaction_id"] = await owner.make(f"{book}/transactions", deposit, "transaction_id")

@@ -21,6 +21,7 @@ from nexafi.settings import Settings
 from schemas.common.base import MAX_AMOUNT, Command
 from schemas.common.envelope import CommandEnvelope
 from schemas.ledger import commands as c
+from schemas.ledger import transactions as tx
 from services.ledger.domain import LedgerDecider
 from services.ledger.holds import expiry_id
 from services.ledger.state import State
@@ -128,10 +129,10 @@ async def book(desk: Desk) -> tuple[str, str, str]:
 
 def move(ledger: str, debit: str, credit: str, amount: int) -> c.PostTransaction:
     entries = [
-        c.EntryInput(account_id=debit, side="debit", amount=amount, currency="EUR"),
-        c.EntryInput(account_id=credit, side="credit", amount=amount, currency="EUR"),
+        tx.EntryInput(account_id=debit, side="debit", amount=amount, currency="EUR"),
+        tx.EntryInput(account_id=credit, side="credit", amount=amount, currency="EUR"),
     ]
-    return c.PostTransaction(ledger_id=ledger, transaction=c.TransactionInput(entries=entries))
+    return c.PostTransaction(ledger_id=ledger, transaction=tx.TransactionInput(entries=entries))
 
 
 def place(ledger: str, debit: str, credit: str, amount: int, expires_at: int | None = None) -> c.PlaceHold:

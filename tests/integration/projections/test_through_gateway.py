@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from schemas.common.envelope import rfc3339
+from schemas.common.envelope import micros, rfc3339
 from tests.kit.api import Answer, Caller, callers
 from tests.kit.book import Book, book_of
 from tests.kit.platform import Platform
@@ -197,3 +197,36 @@ async def test_money_changes_currency_through_liquidity_and_is_revalued(platform
         assert {"code": "JPY", "numeric": "392", "exponent": 0, "name": "Yen", "withdrawn": False} in table[
             "items"
         ]
+
+
+async def test_a_month_is_closed_and_only_an_adjustment_enters_it(platform: Platform) -> None:
+    """Who may write is not who may close, and who may close is not who may adjust."""
+    async with callers(platform, "auditor") as (caller,):
+        book = await book_of(caller)
+        writer, closer, adjuster = [
+            await caller.key([scope]) for scope in ("ledger:write", "ledger:close", "ledger:adjust")
+        ]
+        first = await book.post(500)
+        until = (await read(caller, f"{book.path}/accounts/{book.alice}", first))["updated_at"]
+        closing = {"until": micros(until), "closing": "soft", "note": "December"}
+        path = f"{book.path}/periods"
+        assert (await writer.post(f"{path}/close", closing)).status == 403
+        assert (await closer.post(f"{path}/close", closing)).status == 200
+        late = book.transaction(70) | {"effective_at": closing["until"] - 1}
+        refused = await writer.post(f"{book.path}/transactions", late)
+        assert (refused.status, refused.problem) == (409, "period-closed")
+        assert refused.json()["pointer"] == "/effective_at"
+        adjustment = {"transaction": late, "reason": "an invoice was late"}
+        assert (await writer.post(f"{book.path}/adjustments", adjustment)).status == 403
+        entered = await adjuster.post(f"{book.path}/adjustments", adjustment)
+        assert entered.status == 201
+        body = await read(caller, f"{book.path}/restatement", entered)
+        assert [(a["account_id"], a["change"]) for a in body["accounts"]] == [
+            (book.alice, 70),
+            (book.cash, 70),
+        ]
+        assert body["transactions"][0]["reason"] == "an invoice was late"
+        assert (await closer.post(f"{path}/close", closing | {"closing": "hard"})).status == 200
+        assert (await adjuster.post(f"{book.path}/adjustments", adjustment)).problem == "period-closed"
+        [hard, soft] = (await read(caller, path, await book.post(1)))["items"]
+        assert (hard["change"], soft["change"], hard["soft_until"]) == ("hard close", "soft close", until)

@@ -1,11 +1,12 @@
-"""Refusals of charts and currencies."""
+"""Refusals of charts, currencies and periods."""
 
 from __future__ import annotations
 
 from schemas.ledger.chart import AdoptChart, ChartNode, Facing
-from schemas.ledger.commands import OpenAccount, PostBatch
+from schemas.ledger.commands import OpenAccount, PostBatch, ReverseTransaction
 from schemas.ledger.currencies import PositionRate, RegisterAsset
-from tests.kit.scenario import Outcome
+from schemas.ledger.periods import ClosePeriod, Closing, PostAdjustment, ReopenPeriod
+from tests.kit.scenario import START_US, Outcome
 from tests.unit.ledger.book import Book
 from tests.unit.ledger.money import MoneyBook, rate
 from tests.unit.ledger.refusing import refused
@@ -201,3 +202,94 @@ def _(_: Book) -> tuple[Outcome, str]:
     book = MoneyBook()
     book.record("EUR", "USD", 1, 1).accepted()
     return book.revalue("fx-usd", "fx-usd"), "/position_account_ids/1"
+
+
+def close(book: Book, until: int, closing: Closing = "soft") -> Outcome:
+    """Close."""
+    return book.when(ClosePeriod(ledger_id=book.ledger, until=until, closing=closing))
+
+
+def adjust(book: Book, effective_at: int | None) -> Outcome:
+    """An adjusting entry of 1."""
+    transaction = book.move("bank", "alice", 1, effective_at=effective_at)
+    return book.when(PostAdjustment(ledger_id=book.ledger, transaction=transaction, reason="forgotten"))
+
+
+@refused("period-not-over")
+def _(book: Book) -> tuple[Outcome, str]:
+    return close(book, book.now_us + 2), "/until"
+
+
+@refused("period-already-closed")
+def _(book: Book) -> tuple[Outcome, str]:
+    close(book, START_US).accepted()
+    return close(book, START_US), "/until"
+
+
+@refused("period-already-closed")
+def _(book: Book) -> tuple[Outcome, str]:
+    close(book, START_US, "hard").accepted()
+    return close(book, START_US - 1), "/until"
+
+
+@refused("period-closed")
+def _(book: Book) -> tuple[Outcome, str]:
+    close(book, START_US).accepted()
+    return book.post("bank", "alice", 1, effective_at=START_US - 1), "/transaction/effective_at"
+
+
+@refused("period-closed")
+def _(book: Book) -> tuple[Outcome, str]:
+    """In a batch too, and whoever is second."""
+    close(book, START_US).accepted()
+    moves = [book.move("bank", "alice", 1, effective_at=at) for at in (START_US, START_US - 1)]
+    return book.when(PostBatch(ledger_id=book.ledger, transactions=moves)), "/transactions/1/effective_at"
+
+
+@refused("period-closed")
+def _(book: Book) -> tuple[Outcome, str]:
+    original = book.post("bank", "alice", 1).accepted()["transaction_id"]
+    close(book, START_US).accepted()
+    command = ReverseTransaction(ledger_id=book.ledger, transaction_id=original, effective_at=START_US - 1)
+    return book.when(command), "/effective_at"
+
+
+@refused("period-closed")
+def _(_: Book) -> tuple[Outcome, str]:
+    book = MoneyBook()
+    close(book, START_US).accepted()
+    return book.convert("alice", "carol-usd", 1, rate=rate(1, 1), effective_at=0), "/effective_at"
+
+
+@refused("period-closed")
+def _(book: Book) -> tuple[Outcome, str]:
+    """A hard close admits no adjustment either."""
+    close(book, START_US).accepted()
+    close(book, START_US - 10, "hard").accepted()
+    adjust(book, START_US - 10).accepted()
+    return adjust(book, START_US - 11), "/transaction/effective_at"
+
+
+@refused("period-closed")
+def _(book: Book) -> tuple[Outcome, str]:
+    close(book, START_US, "hard").accepted()
+    return book.when(ReopenPeriod(ledger_id=book.ledger, until=START_US - 1)), "/until"
+
+
+@refused("period-not-closed")
+def _(book: Book) -> tuple[Outcome, str]:
+    close(book, START_US).accepted()
+    return book.when(ReopenPeriod(ledger_id=book.ledger, until=START_US)), "/until"
+
+
+@refused("period-not-closed")
+def _(book: Book) -> tuple[Outcome, str]:
+    close(book, START_US).accepted()
+    return adjust(book, START_US), "/transaction/effective_at"
+
+
+@refused("period-not-closed")
+def _(book: Book) -> tuple[Outcome, str]:
+    """What counts now is not for adjustments."""
+    close(book, START_US).accepted()
+    return adjust(book, None), "/transaction/effective_at"

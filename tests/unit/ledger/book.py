@@ -7,17 +7,15 @@ from typing import Any, Literal
 from events.decider import Decider
 from schemas.common.base import Event
 from schemas.ledger.commands import (
-    BalanceCondition,
     CreateLedger,
-    EntryInput,
     OpenAccount,
     PlaceHold,
     PostHold,
     PostTransaction,
     Side,
-    TransactionInput,
     VoidHold,
 )
+from schemas.ledger.transactions import BalanceCondition, EntryInput, TransactionInput
 from services.ledger.domain import LedgerDecider
 from services.ledger.state import Account, State
 from tests.kit.scenario import Outcome, Scenario

@@ -14,6 +14,7 @@ from typing import Any
 from schemas.common.base import MAX_AMOUNT, Command
 from schemas.common.money import EXPONENTS
 from schemas.ledger import commands as c
+from schemas.ledger import transactions as tx
 
 Leg = tuple[str, str, int, str]  # account, side, amount, currency
 
@@ -131,7 +132,7 @@ class Model:
             reasons.add("code-taken")
         return reasons | _limits(0, 0, x.floor, x.ceiling)
 
-    def _transaction(self, ledger: str, x: c.TransactionInput, before: list[Leg]) -> set[str]:
+    def _transaction(self, ledger: str, x: tx.TransactionInput, before: list[Leg]) -> set[str]:
         return self._shape(ledger, legs(x)) or (
             self._conditions(x, before) | self._beyond_limits(legs(x), before)
         )
@@ -148,7 +149,7 @@ class Model:
             reasons.add("unbalanced")
         return reasons
 
-    def _conditions(self, x: c.TransactionInput, before: list[Leg]) -> set[str]:
+    def _conditions(self, x: tx.TransactionInput, before: list[Leg]) -> set[str]:
         for entry in x.entries:
             if entry.condition is None:
                 continue
@@ -316,7 +317,7 @@ class Model:
         self.transactions[identifier] = TransactionFact(ledger, new, saga_id)
 
 
-def legs(transaction: c.TransactionInput) -> list[Leg]:
+def legs(transaction: tx.TransactionInput) -> list[Leg]:
     """The legs of a transaction as tuples."""
     return [(e.account_id, e.side, e.amount, e.currency) for e in transaction.entries]
 

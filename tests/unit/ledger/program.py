@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from events.decider import Accepted, Decider
 from schemas.common.base import Command
 from schemas.ledger import commands as c
+from schemas.ledger import transactions as tx
 from schemas.ledger.events import HoldPosted, TransactionPosted
 from tests.kit.scenario import Scenario
 from tests.unit.ledger.model import Leg, Model
@@ -310,11 +311,11 @@ class Run:
         )
         self.command(place, saga_id=SAGA if step.by_saga else "")
 
-    def _transaction(self, move: Move) -> c.TransactionInput:
+    def _transaction(self, move: Move) -> tx.TransactionInput:
         source, target = self._account(move.source)[0], self._account(move.target)[0]
         condition = None
         if move.at_least is not None:
-            condition = c.BalanceCondition(balance=move.balance, at_least=move.at_least)
+            condition = tx.BalanceCondition(balance=move.balance, at_least=move.at_least)
         more = 1 if move.slip == "sum" else 0
         currency = "JPY" if move.slip == "currency" else None
         entries = [
@@ -324,7 +325,7 @@ class Run:
         if move.third is not None:
             third = self._account(move.third)[0]
             entries += [self._entry("debit", third, 3), self._entry("credit", source, 3)]
-        return c.TransactionInput(entries=entries)
+        return tx.TransactionInput(entries=entries)
 
     def _entry(
         self,
@@ -333,10 +334,10 @@ class Run:
         amount: int,
         *,
         currency: str | None = None,
-        condition: c.BalanceCondition | None = None,
-    ) -> c.EntryInput:
+        condition: tx.BalanceCondition | None = None,
+    ) -> tx.EntryInput:
         currency = currency or self.model.accounts[account_id].currency
-        return c.EntryInput(
+        return tx.EntryInput(
             account_id=account_id, side=side, amount=amount, currency=currency, condition=condition
         )
 

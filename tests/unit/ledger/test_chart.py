@@ -10,15 +10,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from schemas.ledger.chart import AdoptChart, AdoptedFacing, AdoptedNode, ChartAdopted, ChartNode, Facing
-from schemas.ledger.commands import (
-    CloseAccount,
-    EntryInput,
-    OpenAccount,
-    PostTransaction,
-    ReverseTransaction,
-    TransactionInput,
-)
+from schemas.ledger.commands import CloseAccount, OpenAccount, PostTransaction, ReverseTransaction
 from schemas.ledger.terms import NORMAL_SIDES, AccountType, Side
+from schemas.ledger.transactions import EntryInput, TransactionInput
 from services.ledger.chart import Chart, covers, nearest
 from services.ledger.chart_templates import TEMPLATES
 from tests.kit.scenario import Outcome

@@ -24,6 +24,7 @@ from schemas.ledger.commands import (
     VoidHold,
 )
 from schemas.ledger.currencies import Convert, RecordRate, RegisterAsset, Revalue, StatedRate
+from schemas.ledger.periods import ClosePeriod, PostAdjustment, ReopenPeriod
 from services.ledger.holds import expiry_id
 from services.ledger.reasons import REASONS, Refusal
 from tests.kit.scenario import START_US, Outcome
@@ -349,6 +350,9 @@ def every_command(book: Book) -> list[Command]:
             amount=1,
             rate=StatedRate(numerator=1, denominator=1, source="x"),
         ),
+        ClosePeriod(ledger_id=ledger, until=1, closing="soft"),
+        ReopenPeriod(ledger_id=ledger, until=0),
+        PostAdjustment(ledger_id=ledger, transaction=move, reason="late"),
         Revalue(
             ledger_id=ledger,
             position_account_ids=[bob],

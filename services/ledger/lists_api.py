@@ -1,4 +1,4 @@
-"""What can be asked about currencies: the table, a ledger's assets and rates, its conversions and revaluations."""
+"""Lists of what a ledger's books are kept by: currencies, assets and rates, conversions, periods, adjustments."""
 
 from __future__ import annotations
 
@@ -17,15 +17,17 @@ _L: Final = "/internal/v1/ledgers/{ledger_id}"
 
 def routes(app: FastAPI, reader: Reader) -> None:
     """Add the routes."""
-    q = CurrencyQueries(reader)
+    q = ListQueries(reader)
     app.add_api_route("/internal/v1/currencies", q.currencies)
     app.add_api_route(f"{_L}/assets", q.assets)
     app.add_api_route(f"{_L}/rates", q.rates)
     app.add_api_route(f"{_L}/conversions", q.conversions)
     app.add_api_route(f"{_L}/revaluations", q.revaluations)
+    app.add_api_route(f"{_L}/periods", q.periods)
+    app.add_api_route(f"{_L}/adjustments", q.adjustments)
 
 
-class CurrencyQueries:
+class ListQueries:
     """Lists are pages, newest first."""
 
     def __init__(self, reader: Reader) -> None:
@@ -56,6 +58,14 @@ class CurrencyQueries:
     async def revaluations(self, request: Request, ledger_id: str) -> Response:
         """What positions were worth, and the gain or loss that was entered."""
         return await self._page(request, "revaluations", ledger_id, Order(("revaluation_id",), ("uuid",)))
+
+    async def periods(self, request: Request, ledger_id: str) -> Response:
+        """Every close and reopening; the first of the list has the marks that hold."""
+        return await self._page(request, "periods", ledger_id, Order(("position",), ("bigint",)))
+
+    async def adjustments(self, request: Request, ledger_id: str) -> Response:
+        """What was entered into closed periods, and why."""
+        return await self._page(request, "adjustments", ledger_id, Order(("adjustment_id",), ("uuid",)))
 
     async def _page(
         self, request: Request, table: str, ledger_id: str, order: Order, **filters: Any
