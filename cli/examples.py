@@ -44,6 +44,20 @@ EXAMPLES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
     ),
     "nexafi audit heads": (("nexafi audit heads", "redirect it to a file that nobody here can change"),),
     "nexafi audit keys": (("nexafi audit keys", "give them to auditors"),),
+    "nexafi audit export": (
+        ("nexafi audit export ./export --gzip", "every shard, for a verifier without NexaFi"),
+        ("nexafi audit export ./export --service ledger", "one service"),
+    ),
+    "nexafi audit prove": (
+        ("nexafi audit prove ledger --stream TRANSACTION_ID --out proof.json", "one transaction"),
+        ("nexafi audit prove ledger --entry ACCOUNT_ID/7 --out proof.json", "a line of a statement"),
+    ),
+    "nexafi audit check-proof": (
+        ("nexafi audit check-proof proof.json --keys heads.jwks.json", "with the keys that you were given"),
+    ),
+    "nexafi audit supersede": (
+        ("nexafi audit supersede ledger --reason 'restored the backup of the 3rd'", "after a restore"),
+    ),
     "nexafi replay": (
         ("nexafi replay --as-of 2026-11-24T12:00:00", "balances as they were known then"),
         ("nexafi replay --service payments --json", "another service, for programs"),

@@ -118,6 +118,13 @@ def test_every_role_is_probed_and_drains(manifests: list[Manifest]) -> None:
             assert pod["spec"]["terminationGracePeriodSeconds"] > DRAIN_S + 5
 
 
+def test_a_pod_is_not_ready_before_it_takes_no_connections(manifests: list[Manifest]) -> None:
+    """Endpoints take seconds to hear of a pod that ends; it serves for so long."""
+    (config,) = (m["data"] for m in manifests if "NEXAFI_HOST" in m.get("data", {}) and "hook" not in str(m))
+    delay_s = Settings(drain_delay_s=float(config["NEXAFI_DRAIN_DELAY_S"])).drain_delay_s
+    assert delay_s >= 3
+
+
 def test_every_role_has_a_budget_for_disruptions(manifests: list[Manifest]) -> None:
     budgets = {m["metadata"]["name"] for m in manifests if m["kind"] == "PodDisruptionBudget"}
     assert budgets == {name for name, _ in pods(manifests) if "migrate" not in name}

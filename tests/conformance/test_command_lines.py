@@ -30,6 +30,7 @@ PAGES = sorted(
 _PROGRAM = r"(?:NEXAFI_\w+=\S+ )*(?:\./dev|(?:\.venv/bin/)?nexafi)"
 _INLINE = re.compile(rf"`({_PROGRAM}(?: [^`]*)?)`")
 _LINE = re.compile(rf"^{_PROGRAM}(?: |$)")
+_FIGURE = re.compile(r"\s{2,}[\d,.]+\s")
 _FENCE = re.compile(r"^\s*```(\w*)")
 #: What a page writes for "any value".
 _ANY = re.compile(r"^(?:[A-Z][A-Z_]+|…)$")
@@ -45,6 +46,8 @@ def shown(text: str) -> Iterator[str]:
         indented = not fenced and line.startswith("    ")
         if fenced or indented:
             command = line.strip().removeprefix("$ ")
+            if _FIGURE.search(command):
+                continue  # a row of the benchmarks' table, which is named after a command
             if _LINE.match(command) and "[" not in command:  # a usage line names kinds, no values
                 yield re.split(r"\s(?:[|>&;]|2>)", command)[0]
         else:
