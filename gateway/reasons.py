@@ -13,14 +13,15 @@ from nexafi.problems import ProblemError
 
 _NOT_FOUND: Final = (
     "ledger-not-found account-not-found transaction-not-found hold-not-found payment-not-found refund-not-found "
-    "case-not-found client-not-found key-not-found"
+    "template-not-found case-not-found client-not-found key-not-found"
 ).split()
 _CONFLICT: Final = (
     "account-closed account-not-empty account-has-holds code-taken already-claimed already-reversed already-recorded "
     "case-closed hold-closed hold-expired payment-posted payment-closed payment-not-settled "
     "payment-not-in-review client-disabled key-revoked balance-outside-limits condition-not-met insufficient-funds "
     "ceiling-exceeded nothing-left-to-refund refund-exceeds-captured amount-exceeds-hold account-outside-chart "
-    "asset-known rate-not-found rate-too-old period-closed period-already-closed period-not-closed"
+    "asset-known rate-not-found rate-too-old period-closed period-already-closed period-not-closed sources-insufficient "
+    "template-changed"
 ).split()
 _FORBIDDEN: Final = "internal-command saga-only".split()
 

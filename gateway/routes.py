@@ -14,7 +14,7 @@ from typing import Final, Literal
 from schemas.auth import commands as auth
 from schemas.common.base import Command
 from schemas.compliance import commands as compliance
-from schemas.ledger import chart, currencies, periods
+from schemas.ledger import chart, currencies, periods, templates
 from schemas.ledger import commands as ledger
 from schemas.payments import commands as payments
 
@@ -101,6 +101,8 @@ COMMANDS: Final[tuple[CommandRoute, ...]] = (
     CommandRoute(path=f"{_L}/periods/close", command=periods.ClosePeriod, service="ledger", scope="ledger:close", shard_from="ledger_id", location=f"{_L}/periods", result=("ledger_id", "soft_until", "hard_until"), summary="Close a period, softly or for good"),
     CommandRoute(path=f"{_L}/periods/reopen", command=periods.ReopenPeriod, service="ledger", scope="ledger:close", shard_from="ledger_id", location=f"{_L}/periods", result=("ledger_id", "soft_until", "hard_until"), summary="Reopen what is closed softly"),
     CommandRoute(path=f"{_L}/adjustments", command=periods.PostAdjustment, service="ledger", scope="ledger:adjust", shard_from="ledger_id", status=201, location=f"{_L}/transactions/{{transaction_id}}", result=("adjustment_id", "transaction_id"), summary="Post an adjusting entry into a soft-closed period"),
+    CommandRoute(path=f"{_L}/templates", command=templates.DefineTemplate, large=True, service="ledger", scope=_LEDGER_WRITE, shard_from="ledger_id", status=201, location=f"{_L}/templates", result=("template_id", "version"), summary="Define a transaction template, or a new version of one"),
+    CommandRoute(path=f"{_L}/templates/apply", command=templates.ApplyTemplate, service="ledger", scope=_LEDGER_WRITE, shard_from="ledger_id", bulk=f"{_L}/templates/apply/bulk", result=("transaction_id", "version"), summary="Post a transaction made by a template, or see what it would be"),
     CommandRoute(path="/v1/payments", command=payments.InitiatePayment, service="payments", scope=_PAYMENTS_WRITE, status=201, location="/v1/payments/{payment_id}", bulk="/v1/payments/bulk", result=("payment_id",), summary="Initiate a payment"),
     CommandRoute(path="/v1/payments/{payment_id}/cancel", command=payments.CancelPayment, service="payments", scope=_PAYMENTS_WRITE, shard_from="payment_id", result=("payment_id",), summary="Ask that a payment be stopped"),
     CommandRoute(path="/v1/payments/{payment_id}/refunds", command=payments.RefundPayment, service="payments", scope=_PAYMENTS_WRITE, shard_from="payment_id", status=201, location="/v1/payments/{payment_id}", result=("payment_id", "refund_id"), summary="Refund a payment in full or in part"),
@@ -139,6 +141,7 @@ QUERIES: Final[tuple[QueryRoute, ...]] = (
     QueryRoute(path=f"{_L}/restatement", service="ledger", scope=_LEDGER_READ, schema="Restatement", query=("at", "since", "known_at"), summary="What changed up to a time between two times of knowing"),
     QueryRoute(path=f"{_L}/periods", service="ledger", scope=_LEDGER_READ, schema="Period", page=True, summary="List what was closed and reopened"),
     QueryRoute(path=f"{_L}/adjustments", service="ledger", scope=_LEDGER_READ, schema="Adjustment", page=True, summary="List adjusting entries"),
+    QueryRoute(path=f"{_L}/templates", service="ledger", scope=_LEDGER_READ, schema="Template", page=True, query=("name",), summary="List the versions of transaction templates"),
     QueryRoute(path="/v1/payments", service="payments", scope=_PAYMENTS_READ, schema="Payment", page=True, query=("status", "external_reference", "ledger_id"), summary="List payments"),
     QueryRoute(path="/v1/payments/{payment_id}", service="payments", scope=_PAYMENTS_READ, schema="Payment", summary="Read a payment with its timeline"),
     QueryRoute(path="/v1/compliance/cases", service="compliance", scope=_COMPLIANCE_READ, schema="Case", page=True, query=("status", "payment_id"), summary="List compliance cases"),

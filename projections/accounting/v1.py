@@ -1,5 +1,5 @@
 """View ``accounting``, code 1: a ledger's charts of accounts, assets and rates, its conversions and revaluations, its
-periods and what was adjusted in them.
+periods and what was adjusted in them, and its templates.
 
 It is a view of its own, because it changes rarely: growing it makes no entry and no balance anew.
 """
@@ -16,6 +16,7 @@ from projections.view import SCHEMA, Amount, Data, Id, Json, Meta, Micros, View,
 from schemas.ledger.chart import ChartAdopted
 from schemas.ledger.currencies import AssetRegistered, CurrencyConverted, PositionsRevalued, RateRecorded
 from schemas.ledger.periods import AdjustmentPosted, PeriodClosed, PeriodReopened
+from schemas.ledger.templates import TemplateDefined
 
 _METADATA: Final = MetaData(schema=SCHEMA)
 
@@ -149,12 +150,29 @@ ADJUSTMENTS: Final = appended(
 )
 Index("ledger", ADJUSTMENTS.c.ledger_id, ADJUSTMENTS.c.adjustment_id)
 
+#: Every version of every template.
+TEMPLATES: Final = appended(
+    _METADATA,
+    "templates",
+    {"template_id": Id},
+    ledger_id=Id,
+    name=Text,
+    number=Integer,
+    template=Json,
+    recorded_at=Micros,
+    actor=Text,
+    tenant=Text,
+    shard=SmallInteger,
+    position=BigInteger,
+)
+Index("ledger", TEMPLATES.c.ledger_id, TEMPLATES.c.template_id)
+
 VIEW: Final = View(
     "accounting",
     code=1,
     services=("ledger",),
     owner="ledger",
-    tables=(CHARTS, ASSETS, RATES, CONVERSIONS, REVALUATIONS, PERIODS, ADJUSTMENTS),
+    tables=(CHARTS, ASSETS, RATES, CONVERSIONS, REVALUATIONS, PERIODS, ADJUSTMENTS, TEMPLATES),
 )
 
 
@@ -215,3 +233,8 @@ def _period_reopened(event: Data, meta: Meta, unit: Unit) -> None:
 @VIEW.on(AdjustmentPosted)
 def _adjusted(event: Data, meta: Meta, unit: Unit) -> None:
     _fact(ADJUSTMENTS, event, meta, unit)
+
+
+@VIEW.on(TemplateDefined)
+def _template_defined(event: Data, meta: Meta, unit: Unit) -> None:
+    _fact(TEMPLATES, event, meta, unit, number=event["version"], template=_json(event["template"]))

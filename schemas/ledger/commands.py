@@ -21,6 +21,7 @@ from schemas.common.base import (
 from schemas.ledger.chart import AdoptChart
 from schemas.ledger.currencies import Convert, RecordRate, RegisterAsset, Revalue
 from schemas.ledger.periods import ClosePeriod, PostAdjustment, ReopenPeriod
+from schemas.ledger.templates import ApplyTemplate, DefineTemplate
 from schemas.ledger.terms import Side
 from schemas.ledger.transactions import TransactionInput
 
@@ -181,5 +182,7 @@ COMMANDS: dict[str, type[Command]] = {
         ClosePeriod,
         ReopenPeriod,
         PostAdjustment,
+        DefineTemplate,
+        ApplyTemplate,
     )
 }

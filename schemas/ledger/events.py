@@ -10,6 +10,7 @@ from schemas.common.base import Contract, Event, Metadata
 from schemas.ledger.chart import ChartAdopted
 from schemas.ledger.currencies import AssetRegistered, CurrencyConverted, PositionsRevalued, RateRecorded
 from schemas.ledger.periods import AdjustmentPosted, PeriodClosed, PeriodReopened
+from schemas.ledger.templates import TemplateDefined
 from schemas.ledger.terms import Side
 
 
@@ -176,5 +177,6 @@ EVENTS: dict[str, type[Event]] = {
         PeriodClosed,
         PeriodReopened,
         AdjustmentPosted,
+        TemplateDefined,
     )
 }

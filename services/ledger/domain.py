@@ -41,7 +41,8 @@ from schemas.ledger.events import (
     TransactionReversed,
 )
 from schemas.ledger.periods import ClosePeriod, PostAdjustment, ReopenPeriod
-from services.ledger import evolve, exchange, holds, invariants, periods, recall, snapshot
+from schemas.ledger.templates import ApplyTemplate, DefineTemplate
+from services.ledger import evolve, exchange, holds, invariants, periods, recall, snapshot, templates
 from services.ledger.charting import adopt_chart, require_place
 from services.ledger.lookup import account_of, owned, require_saga
 from services.ledger.posting import Changes, keep_limits, mirrored, net_changes, recorded, require_open, weigh
@@ -211,6 +212,8 @@ RULES: Final[Mapping[type[Command], Callable[[Any, State, Context], Accepted]]] 
     ClosePeriod: periods.close_period,
     ReopenPeriod: periods.reopen_period,
     PostAdjustment: periods.post_adjustment,
+    DefineTemplate: templates.define_template,
+    ApplyTemplate: templates.apply_template,
 }
 
 

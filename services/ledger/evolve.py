@@ -24,8 +24,10 @@ from schemas.ledger.events import (
     TransactionReversed,
 )
 from schemas.ledger.periods import AdjustmentPosted, PeriodClosed, PeriodReopened
+from schemas.ledger.templates import TemplateDefined
 from services.ledger.chart import Chart
 from services.ledger.state import Account, Hold, KnownRate, Ledger, State
+from services.ledger.templates import take_template
 
 
 def apply(state: State, event: Event, meta: EventMeta) -> None:
@@ -83,6 +85,10 @@ def _period_marked(state: State, event: PeriodClosed | PeriodReopened, meta: Eve
     ledger = state.ledgers[event.ledger_id]
     ledger.soft_until, ledger.hard_until = event.soft_until, event.hard_until
     ledger.version = meta.version
+
+
+def _template_defined(state: State, event: TemplateDefined, _: EventMeta) -> None:
+    take_template(state.ledgers[event.ledger_id], event)
 
 
 def _account_metadata_set(state: State, event: AccountMetadataSet, meta: EventMeta) -> None:
@@ -153,6 +159,7 @@ _EFFECTS: Final[dict[type[Event], Callable[[State, Any, EventMeta], None]]] = {
     PeriodClosed: _period_marked,
     PeriodReopened: _period_marked,
     AdjustmentPosted: _nothing,
+    TemplateDefined: _template_defined,
     HoldPlaced: _hold_placed,
     HoldPosted: _hold_posted,
     HoldVoided: _hold_released,

@@ -7,6 +7,7 @@ sums of the ledger stay zero in every currency, and what the business has at ris
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import gcd
 from typing import NamedTuple
@@ -104,7 +105,7 @@ def convert(command: Convert, state: State, ctx: Context) -> Accepted:
         metadata=command.metadata,
     )
     transaction_id, conversion_id = ctx.new_id("transaction"), ctx.new_id("conversion")
-    posted = _posted(ledger, transaction_id, transaction, ctx, accounts.pointers)
+    transfer = posted(ledger, transaction_id, transaction, ctx, accounts.pointers)
     rounded = found.fair - found.given if command.fixed == "sold" else found.given - found.fair
     common = gcd(found.remainder, found.denominator)
     event = CurrencyConverted(
@@ -130,7 +131,7 @@ def convert(command: Convert, state: State, ctx: Context) -> Accepted:
         remainder_denominator=found.denominator // common,
     )
     result = {"conversion_id": conversion_id, "transaction_id": transaction_id}
-    return Accepted([posted, Emit(conversion_id, 1, event)], result)
+    return Accepted([transfer, Emit(conversion_id, 1, event)], result)
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +211,7 @@ def revalue(command: Revalue, state: State, ctx: Context) -> Accepted:
             metadata=command.metadata,
         )
         pointers = "/counter_account_id", "/gain_account_id" if gain > 0 else "/loss_account_id"
-        emits.append(_posted(ledger, transaction_id, transaction, ctx, pointers))
+        emits.append(posted(ledger, transaction_id, transaction, ctx, pointers))
     event = PositionsRevalued(
         ledger_id=ledger.id,
         revaluation_id=revaluation_id,
@@ -303,12 +304,12 @@ def _other(side: Side) -> Side:
     return "credit" if side == "debit" else "debit"
 
 
-def _posted(
+def posted(
     ledger: Ledger,
     transaction_id: str,
     transaction: TransactionInput,
     ctx: Context,
-    pointers: tuple[str, ...],
+    pointers: Sequence[str],
 ) -> Emit:
     """Weigh a transaction that a rule has made; a refusal points at where the command names the account."""
     try:
@@ -318,7 +319,7 @@ def _posted(
     return Emit(transaction_id, 1, recorded(ledger.id, transaction_id, transaction, ctx.now_us))
 
 
-def _renamed(pointer: str | None, pointers: tuple[str, ...]) -> str:
+def _renamed(pointer: str | None, pointers: Sequence[str]) -> str:
     if pointer == "/effective_at":
         return pointer
     parts = (pointer or "").split("/")

@@ -25,6 +25,7 @@ def routes(app: FastAPI, reader: Reader) -> None:
     app.add_api_route(f"{_L}/revaluations", q.revaluations)
     app.add_api_route(f"{_L}/periods", q.periods)
     app.add_api_route(f"{_L}/adjustments", q.adjustments)
+    app.add_api_route(f"{_L}/templates", q.templates)
 
 
 class ListQueries:
@@ -66,6 +67,13 @@ class ListQueries:
     async def adjustments(self, request: Request, ledger_id: str) -> Response:
         """What was entered into closed periods, and why."""
         return await self._page(request, "adjustments", ledger_id, Order(("adjustment_id",), ("uuid",)))
+
+    async def templates(self, request: Request, ledger_id: str) -> Response:
+        """Every version of every template, or of those with a ``name``."""
+        name = request.query_params.get("name")
+        return await self._page(
+            request, "templates", ledger_id, Order(("template_id",), ("uuid",)), name=name
+        )
 
     async def _page(
         self, request: Request, table: str, ledger_id: str, order: Order, **filters: Any

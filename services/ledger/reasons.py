@@ -56,6 +56,14 @@ REASONS: Final[dict[str, str]] = {
     "period-not-over": "Only what is past can be closed.",
     "period-already-closed": "The books are closed up to this time already.",
     "period-not-closed": "The time does not lie in a soft-closed period.",
+    "template-invalid": "The template does not mean anything: the detail says why.",
+    "too-many-templates": "A ledger has at most 200 templates.",
+    "template-not-found": "The ledger has no template of this name.",
+    "template-changed": "The ledger has another version of the template than the one that was meant.",
+    "variable-missing": "The template has a variable that was given no value.",
+    "variable-unknown": "The template has no such variable.",
+    "sources-insufficient": "The sources of a flow do not have the amount.",
+    "nothing-to-move": "With these amounts the template moves nothing.",
 }
 
 

@@ -6,10 +6,10 @@ Layout (JSON): ``{"ledgers": [[id, tenant, accounts, holds, closed]]}``, each li
 * a hold is ``[id, debit account, credit account, remaining, expires_at, reference, saga_id, version]``,
 * a closed account is ``[id, code]``.
 
-and ``{"books": {id: {"version", "chart", "assets", "rates", "closed"}}}`` where a ledger has more than accounts and holds: the
+and ``{"books": {id: {"version", "chart", "assets", "rates", "closed", "templates"}}}`` where a ledger has more than accounts and holds: the
 version of its own stream, its chart as ``[revision, template, [[code, type, name, is_debit]], [[debit, credit]]]``, the
 decimal places of its assets by code, rates as ``[base, quote, id, numerator, denominator, source, observed_at]``,
-and up to when periods are closed as ``[softly, hard]``.
+up to when periods are closed as ``[softly, hard]``, and templates as ``[name, version, JSON]``.
 
 An integer of more than 63 bits is a string, because JSON readers differ on such numbers. What holds reserve on
 accounts, and the heap of deadlines, follow from the holds and are not written.
@@ -23,11 +23,13 @@ from typing import Any, Final
 import orjson
 
 from schemas.ledger.chart import AdoptedFacing, AdoptedNode
+from schemas.ledger.templates import Template
 from services.ledger.chart import Chart
+from services.ledger.program import compiled
 from services.ledger.state import Account, Hold, KnownRate, Ledger, State
 
 #: Raise with every change of the layout: a snapshot of another version is ignored and history replayed.
-STATE_VERSION: Final = 4
+STATE_VERSION: Final = 5
 _WIDE: Final = 1 << 63
 
 
@@ -78,6 +80,11 @@ def _book(ledger: Ledger) -> dict[str, Any]:
         book["version"] = ledger.version
     if ledger.soft_until:
         book["closed"] = (ledger.soft_until, ledger.hard_until)
+    if ledger.templates:
+        book["templates"] = [
+            (name, program.version, program.template.model_dump_json())
+            for name, program in sorted(ledger.templates.items())
+        ]
     if ledger.assets:
         book["assets"] = ledger.assets
     if ledger.rates:
@@ -94,6 +101,9 @@ def _book(ledger: Ledger) -> dict[str, Any]:
 
 def _take_book(ledger: Ledger, book: dict[str, Any]) -> None:
     ledger.version = book.get("version", 1)
+    for name, number, text in book.get("templates", ()):
+        template = Template.model_validate_json(text, extra="ignore")
+        ledger.templates[name] = compiled(template, number, ledger)
     ledger.assets = book.get("assets", {})
     ledger.soft_until, ledger.hard_until = book.get("closed", (0, 0))
     for base, quote, rate_id, numerator, denominator, source, observed_at in book.get("rates", ()):

@@ -11,13 +11,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from schemas.common.base import MAX_AMOUNT
 from schemas.common.money import EXPONENTS
 from schemas.ledger.events import Entry
 from schemas.ledger.terms import Side
 from services.ledger.chart import Chart
+
+if TYPE_CHECKING:
+    from services.ledger.program import Program
 
 
 @dataclass(slots=True, eq=False)
@@ -128,6 +131,7 @@ class Ledger:
     assets: dict[str, int] = field(default_factory=dict)  # code of a registered asset -> its decimal places
     rates: dict[tuple[str, str], KnownRate] = field(default_factory=dict)  # (base, quote) -> newest
 
+    templates: dict[str, Program] = field(default_factory=dict)  # name -> newest version, compiled
     soft_until: int = 0  # before it only adjustments count
     hard_until: int = 0  # before it nothing counts that is not there yet; never above the soft one
 

@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any, Final
 
 from gateway.app import openapi_document
-from tests.integration.gateway.world import PARTIES, Estate, hold, payment, transfer
+from tests.integration.gateway.world import PARTIES, Estate, hold, paying, payment, transfer
 
 _PARAMETER: Final = re.compile(r"{(\w+)}")
 
@@ -89,6 +89,10 @@ def _conversion(estate: Estate) -> dict[str, Any]:
     return {**accounts, "amount": 100, "rate": _RATE}
 
 
+def _applied(estate: Estate) -> dict[str, Any]:
+    return {"name": "pay", "accounts": {"payee": estate.accounts["bob"]}, "amounts": {"price": 1}}
+
+
 def _revaluation(estate: Estate) -> dict[str, Any]:
     """What ``fx`` holds, against bob's account."""
     roles = {"counter": "bob", "gain": "alice", "loss": "alice"}
@@ -113,6 +117,16 @@ BODIES: Final[dict[str, Callable[[Estate], Any]]] = {
     "POST /v1/ledgers/{ledger_id}/rates": lambda _: {"base": "USD", "quote": "EUR", **_RATE},
     "POST /v1/ledgers/{ledger_id}/conversions": _conversion,
     "POST /v1/ledgers/{ledger_id}/revaluations": _revaluation,
+    "POST /v1/ledgers/{ledger_id}/templates": lambda e: {
+        "name": f"t{secrets.token_hex(4)}",
+        "template": {
+            "amounts": ["price"],
+            "accounts": ["payee"],
+            "flows": [paying(f"{e.word}-alice")],
+        },
+    },
+    "POST /v1/ledgers/{ledger_id}/templates/apply": _applied,
+    "POST /v1/ledgers/{ledger_id}/templates/apply/bulk": lambda e: [_applied(e)],
     "POST /v1/ledgers/{ledger_id}/periods/close": lambda _: {"until": 2, "closing": "soft"},
     "POST /v1/ledgers/{ledger_id}/periods/reopen": lambda _: {"until": 1},
     "POST /v1/ledgers/{ledger_id}/adjustments": lambda e: {

@@ -54,9 +54,12 @@ OWN: Final[dict[tuple[str, str], set[str]]] = {
     ("POST /v1/clients", ""): {"scopes"},
     ("POST /v1/api-keys", ""): {"scopes"},
     ("POST /v1/compliance/cases/{case_id}/decision", ""): {"decision"},
+    ("POST /v1/ledgers/{ledger_id}/templates/apply", ""): {"version"},
+    ("POST /v1/ledgers/{ledger_id}/templates/apply/bulk", "/0"): {"version"},
 }
-#: Flat text of a caller's own: any name is allowed there and none means anything.
-FREE: Final = "metadata"
+#: Maps of a caller's own: any name may stand there. In metadata none means anything; among the variables of a
+#: template the ledger refuses every name that the template does not declare.
+FREE: Final = frozenset({"metadata", "accounts", "amounts"})
 
 
 def objects(value: Any, at: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
@@ -64,7 +67,7 @@ def objects(value: Any, at: tuple[str | int, ...] = ()) -> Iterator[tuple[str | 
     if isinstance(value, dict):
         yield at
         for name, inner in value.items():
-            if name != FREE:
+            if name not in FREE:
                 yield from objects(inner, (*at, name))
     elif isinstance(value, list):
         for index, inner in enumerate(value):

@@ -33,6 +33,17 @@ PARTIES: Final = {
     "dollars": "credit",
     "fx": "credit",
 }
+
+
+def paying(code: str) -> dict[str, Any]:
+    """A flow of a price from the account with ``code`` to a payee."""
+    return {
+        "amount": {"variable": "price"},
+        "sources": [{"account": {"code": code}}],
+        "destinations": [{"account": {"variable": "payee"}}],
+    }
+
+
 TERMINAL: Final = frozenset({"settled", "rejected", "failed", "cancelled"})
 
 
@@ -87,6 +98,9 @@ async def estate_of(owner: Caller, scope_sets: Mapping[str, frozenset[str]] = SC
         accounts[code] = await owner.make(f"{book}/accounts", body, "account_id")
     closed = await owner.post(f"{book}/periods/close", {"until": 1, "closing": "soft"})
     assert closed.status == 200, closed
+    pay = {"amounts": ["price"], "accounts": ["payee"], "flows": [paying(f"{word}-alice")]}
+    defined = await owner.post(f"{book}/templates", {"name": "pay", "template": pay})
+    assert defined.status == 201, defined
     deposit = {"entries": transfer(accounts["cash"], accounts["alice"], 10**9), "description": word}
     ids = {"ledger_id": ledger, "account_id": accounts["alice"]}
     ids["transaction_id"] = await owner.make(f"{book}/transactions", deposit, "transaction_id")

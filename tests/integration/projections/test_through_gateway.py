@@ -230,3 +230,51 @@ async def test_a_month_is_closed_and_only_an_adjustment_enters_it(platform: Plat
         assert (await adjuster.post(f"{book.path}/adjustments", adjustment)).problem == "period-closed"
         [hard, soft] = (await read(caller, path, await book.post(1)))["items"]
         assert (hard["change"], soft["change"], hard["soft_until"]) == ("hard close", "soft close", until)
+
+
+async def test_a_template_makes_transactions(platform: Platform) -> None:
+    """Defined, tried, applied, applied in bulk; and what it refuses points at what was given."""
+    async with callers(platform, "templater") as (caller,):
+        book = await book_of(caller)
+        await book.post(10_000)
+        template = {
+            "accounts": ["payee"],
+            "amounts": ["price"],
+            "flows": [
+                {
+                    "amount": {"variable": "price"},
+                    "sources": [{"account": {"code": "alice"}}],
+                    "destinations": [
+                        {"account": {"code": "cash"}, "share": {"numerator": 1, "denominator": 3}},
+                        {"account": {"variable": "payee"}},
+                    ],
+                }
+            ],
+        }
+        path = f"{book.path}/templates"
+        defined = await caller.post(path, {"name": "split", "template": template})
+        assert (defined.status, defined.result["version"]) == (201, 1)
+        wrong = await caller.post(path, {"name": "split", "template": template | {"accounts": []}})
+        assert (wrong.status, wrong.problem) == (422, "template-invalid")
+        assert wrong.json()["pointer"] == "/template/flows/0/destinations/1/account/variable"
+        order = {"name": "split", "accounts": {"payee": book.bob}, "amounts": {"price": 100}}
+        tried = await caller.post(f"{path}/apply", order | {"dry_run": True})
+        assert [(e["side"], e["amount"]) for e in tried.result["entries"]] == [
+            ("debit", 100),
+            ("credit", 33),
+            ("credit", 67),
+        ]
+        assert (await read(caller, f"{book.path}/accounts/{book.bob}", tried))["balance"] == 0
+        applied = await caller.post(f"{path}/apply", order)
+        transaction = applied.result["transaction_id"]
+        shown = await read(caller, f"{book.path}/transactions/{transaction}", applied)
+        assert shown["metadata"] == {"template": "split/1"}
+        many = await caller.post(f"{path}/apply/bulk", [order] * 20 + [order | {"amounts": {"price": 10**6}}])
+        counts = many.json()["counts"]
+        assert (counts["accepted"], counts["rejected"]) == (20, 1)
+        bob = await read(caller, f"{book.path}/accounts/{book.bob}", many)
+        assert bob["balance"] == 21 * 67
+        short = await caller.post(f"{path}/apply", order | {"amounts": {"price": 10**6}})
+        assert (short.status, short.problem) == (409, "sources-insufficient")
+        [listed] = (await read(caller, f"{path}?name=split", short))["items"]
+        assert (listed["number"], listed["template"]["amounts"]) == (1, ["price"])

@@ -25,12 +25,14 @@ from schemas.ledger.commands import (
 )
 from schemas.ledger.currencies import Convert, RecordRate, RegisterAsset, Revalue, StatedRate
 from schemas.ledger.periods import ClosePeriod, PostAdjustment, ReopenPeriod
+from schemas.ledger.templates import ApplyTemplate, DefineTemplate
 from services.ledger.holds import expiry_id
 from services.ledger.reasons import REASONS, Refusal
 from tests.kit.scenario import START_US, Outcome
 from tests.unit.ledger import accounting_refusals
 from tests.unit.ledger.book import NOWHERE, SAGA, Book, when
 from tests.unit.ledger.refusing import CASES, Case, refused, rich_book
+from tests.unit.ledger.template_refusals import PAYING
 
 #: They register themselves; named here so that nobody takes the import away.
 REGISTERED = accounting_refusals
@@ -351,6 +353,8 @@ def every_command(book: Book) -> list[Command]:
             rate=StatedRate(numerator=1, denominator=1, source="x"),
         ),
         ClosePeriod(ledger_id=ledger, until=1, closing="soft"),
+        DefineTemplate(ledger_id=ledger, name="pay", template=PAYING),
+        ApplyTemplate(ledger_id=ledger, name="pay", amounts={"price": 1}),
         ReopenPeriod(ledger_id=ledger, until=0),
         PostAdjustment(ledger_id=ledger, transaction=move, reason="late"),
         Revalue(
