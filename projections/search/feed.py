@@ -9,7 +9,7 @@ moves only after the bulk is in and the index is refreshed, so a mark means "can
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -28,6 +28,8 @@ log = structlog.get_logger(__name__)
 
 #: Rows of each shard that one round sends.
 CHUNK: Final = 1_000
+#: Bytes of one bulk request: a transaction may have 500 entries, and Elasticsearch refuses a request above 100 MB.
+MAX_BULK_BYTES: Final = 8 * 1024 * 1024
 _BEHIND: Final = gauge("nexafi.search.behind", "Positions between a PostgreSQL view and its search index.")
 
 _LANES: Final = """
@@ -170,6 +172,10 @@ class Feeder:
                 action = {"_id": document["id"], "version": row["version"], "version_type": "external"}
                 operations.append(orjson.dumps({"index": action}))
                 operations.append(orjson.dumps(document))
+        for part in in_parts(operations, MAX_BULK_BYTES):
+            await self._send(part, refresh=refresh)
+
+    async def _send(self, operations: Sequence[bytes], *, refresh: bool) -> None:
         answer = await self._client.bulk(
             index=self.name,
             # Lines that are encoded already; the client takes them as they are.
@@ -187,3 +193,16 @@ class Feeder:
             # 409: the index has this version or a newer one.
             if result["status"] >= 300 and result["status"] != 409:
                 raise DocumentRefusedError(f"{self.name} {result['_id']}: {result.get('error')}")
+
+
+def in_parts(operations: Sequence[bytes], limit: int) -> Iterator[Sequence[bytes]]:
+    """Pairs of an action and its document in runs of at most ``limit`` bytes; a larger pair goes alone."""
+    begin = size = 0
+    for index in range(0, len(operations), 2):
+        pair = len(operations[index]) + len(operations[index + 1]) + 2
+        if size and size + pair > limit:
+            yield operations[begin:index]
+            begin, size = index, 0
+        size += pair
+    if begin < len(operations):
+        yield operations[begin:]
