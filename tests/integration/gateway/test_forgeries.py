@@ -44,8 +44,11 @@ async def _forge(world: World, http: aiohttp.ClientSession, url: str) -> Forge:
     stranger = world.theirs.caller(http, world.platform.url)
     foreign, _ = await stranger.client(["ledger:read"])
     ended, ended_secret = await owner.client(["ledger:read"])
-    await owner.with_token(ended, ended_secret)
+    gone = await owner.with_token(ended, ended_secret)
     assert (await owner.call("DELETE", f"/v1/clients/{ended}", {})).status == 200
+    async with asyncio.timeout(60):  # the end of a client is heard of within seconds, not at once
+        while (await gone.call("GET", "/v1/ledgers", tries=1)).status != 401:  # noqa: ASYNC110 -- asked from outside
+            await asyncio.sleep(0.1)
     assert (await real.get("/v1/ledgers")).status == 200, "the real token must work, or nothing is shown"
     return Forge.of(world.platform.settings, real.token, url, foreign=foreign, ended=ended)
 
