@@ -79,6 +79,7 @@ class Sizes:
     rates: tuple[int, ...] = (250, 500, 1_000, 1_500, 2_000, 2_500, 3_000)
     rate_seconds: float = 10.0
     lag_rate: int = 1_000
+    warm_s: float = 30.0
     window_s: float = 240.0
 
 
@@ -93,6 +94,7 @@ QUICK: Final = Sizes(
     payments=500,
     rates=(250, 1_000),
     rate_seconds=5.0,
+    warm_s=15.0,
     window_s=60.0,
 )
 

@@ -61,6 +61,9 @@ class Traffic:
             "saga": self._saga,
         }
         try:
+            # A broker and a search server that started seconds ago compile their code while they serve.
+            self.say("warming up")
+            await self.edge.singles(CLIENTS, self.sizes.warm_s)
             for group, load in loads.items():
                 if group in groups:
                     await self._quiet(store)
@@ -83,7 +86,6 @@ class Traffic:
         self.found.facts["one"] = seen.record()
 
     async def _singles(self) -> None:
-        await self.edge.singles(CLIENTS, 1.0)  # connections, caches and lazily loaded code are warm
         done = len(self.edge.acknowledged.bodies)
         cpu = self._watch("gateway", "ledger")
         hot, cold, seen = await self.edge.hot_and_cold(CLIENTS, self.sizes.seconds, self.sizes.slices)

@@ -136,7 +136,8 @@ class EventStream:
     ``starts`` maps a source to its first offset (default ``default_start``). An offset that Kafka does not
     have any more, or not yet, is replaced by the beginning: positions decide what is new, offsets only where
     to look, and a reader that keeps positions finds out by itself when something is missing.
-    ``name`` is the condition in ``health``.
+    ``name`` is the condition in ``health``. After a poll that brought little the next one comes no sooner than
+    ``pace_s``: what arrives after a pause is had at once, and a trickle is had in batches instead of one by one.
     """
 
     def __init__(
@@ -150,8 +151,11 @@ class EventStream:
         default_start: Start = "beginning",
         max_records: int = MAX_RECORDS,
         stall_s: float = STALL_S,
+        pace_s: float = 0.0,
     ) -> None:
         self._settings = settings
+        self._pace_s = pace_s
+        self._not_before = 0.0
         self._health = health
         self._condition = f"{name}/stream"
         self._name = name
@@ -204,6 +208,8 @@ class EventStream:
             await self._rebuild()
         assert self._consumer is not None
         began = time.monotonic()
+        if began < self._not_before:
+            await asyncio.sleep(self._not_before - began)
         try:
             got = await self._consumer.getmany(timeout_ms=wait_ms, max_records=self._max_records)
         except OffsetOutOfRangeError as error:
@@ -220,6 +226,8 @@ class EventStream:
         waited = time.monotonic() - began
         for source in self._starved_s:
             self._starved_s[source] += waited
+        if 0 < sum(map(len, got.values())) < self._max_records // 8:
+            self._not_before = began + waited + self._pace_s
         return [self._batch(tp, records) for tp, records in got.items() if records]
 
     async def batches(self, stop: asyncio.Event, wait_ms: int = 200) -> AsyncIterator[list[Batch]]:

@@ -38,23 +38,25 @@ class Suspects:
             return None
         return already_claimed(self._claimed.pop(unit.envelope.id))
 
-    def refused(self, items: Sequence[Item], command_id: str | None, error: Exception) -> None:
+    def refused(self, items: Sequence[Item], command_id: str | None, error: Exception) -> str | None:
         """The database refused a batch of ``items`` because of ``command_id``; ``None``: nobody could say which.
 
         The next batch ends with that command, so everything before it is committed, however many bad ones follow.
+        Returns the id when it is no item's: a deadline, which is not acted on any more.
         """
         if command_id is None:
             if len(items) > 1:
                 self.bound = max(1, len(items) // 2)
             elif items and isinstance(items[0], Unit):
                 self._condemn(items[0], error)
-            return
+            return None
         for index, item in enumerate(items):
             if isinstance(item, Unit) and item.envelope.id == command_id:
                 self._condemn(item, error)
                 self.bound = index + 1
-                return
+                return None
         self._deadlines.add(command_id)
+        return command_id
 
     def _condemn(self, unit: Unit, error: Exception) -> None:
         if len(self._poison) < MAX_REMEMBERED:

@@ -367,10 +367,10 @@ class Writer(Generic[S]):
         try:
             bad = await self._run(first_refused, self.recorder, flight.appends)
         except (psycopg.Error, PoolTimeout) as failure:
-            log.warning(
-                "could not look for the bad command", service=self.decider.service, error=str(failure)
-            )
-        self._suspects.refused(flight.units, bad, error)
+            why = str(failure)
+            log.warning("could not look for the bad command", service=self.decider.service, error=why)
+        if (deadline := self._suspects.refused(flight.units, bad, error)) is not None:
+            log.error("deadline set aside", service=self.decider.service, command=deadline, error=str(error))
 
     # ------------------------------------------------------------------ recovery
 

@@ -44,6 +44,8 @@ SESSION: Final = {
 #: Connections that an open projector holds: one that reads, one that writes.
 CONNECTIONS: Final = 2
 _NOTHING_COMES_S: Final = 60.0
+#: Of a view's polls while events come one by one; a request to Kafka for each of them would cost more than the event.
+PACE_S: Final = 0.04
 
 
 class Projector:
@@ -70,7 +72,9 @@ class Projector:
         self.name = name
         self.max_records = max_records
         self.runner = f"{settings.instance}/{time.time_ns()}"
-        self.stream = EventStream(settings, view.services, health, name=name, max_records=max_records)
+        self.stream = EventStream(
+            settings, view.services, health, name=name, max_records=max_records, pace_s=PACE_S
+        )
         #: After the last folded event; what is committed follows by one batch at most.
         self.marks: dict[Source, Mark] = {}
         self.committed: dict[Source, Mark] = {}

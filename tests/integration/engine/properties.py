@@ -6,6 +6,7 @@ from hashlib import sha256
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from events.errors import AppendDataError, FencedError
 from events.flight import InFlight
@@ -241,6 +242,29 @@ async def _set_bad_ones_aside(desk: Desk) -> None:
     causes = [e for (e,) in desk.rows("SELECT error FROM {s}.dead_letters ORDER BY record_offset")]
     assert causes == ["ValueError", "AppendDataError", "AppendDataError"]
     assert desk.head().next_offset == desk.offsets[0], "an offset was not passed, or too many were"
+    with desk.writer.recorder.connection() as conn:
+        conn.execute(f'DELETE FROM "{schema}".events WHERE shard = 99')
+    desk.assert_sound()
+
+
+async def check_a_deadline_that_the_database_refuses_stops_nobody(desk: Desk) -> None:
+    """What it would write is refused for ever: that is said once, and commands and other deadlines go on."""
+    bad, good = await counters(desk, 2, expires_in_us=1_000)
+    (other,) = await counters(desk, 1)
+    schema = desk.writer.recorder.schema
+    with desk.writer.recorder.connection() as conn:
+        conn.execute(
+            f'INSERT INTO "{schema}".events (shard, position, originator_id, originator_version, topic, metadata, state) '
+            "VALUES (99, 1, %s, 2, 'x.y.v1', '{}', '{}')",
+            (bad,),
+        )
+    desk.now_us += 10_000
+    with capture_logs() as said:
+        for total in (1, 2):
+            assert (await desk.one(Add(counter_id=other, amount=1)))["result"] == {"total": total}
+    assert desk.writer.stats.recoveries == 1
+    assert len([entry for entry in said if entry["event"] == "deadline set aside"]) == 1
+    assert (await desk.one(Add(counter_id=good, amount=1)))["outcome"] == "rejected", "it has not expired"
     with desk.writer.recorder.connection() as conn:
         conn.execute(f'DELETE FROM "{schema}".events WHERE shard = 99')
     desk.assert_sound()

@@ -189,6 +189,10 @@ BUGS: dict[str, tuple[Plant, Check]] = {
         edit(ShardBatch, "pass_offset", "offset + 1", "offset + 2"),
         properties.check_one_bad_command_is_set_aside_alone,
     ),
+    "a deadline that is refused is acted on again": (
+        lambda m: m.setattr(Suspects, "is_bad_deadline", lambda *_: False),
+        properties.check_a_deadline_that_the_database_refuses_stops_nobody,
+    ),
     "memory is kept after an unconfirmed commit": (
         edit(Writer, "_recover", "self.shards.clear()", "return {s: r.offset for s, r in self.shards.items()}"),
         properties.check_an_unconfirmed_commit_is_settled_by_the_store,
