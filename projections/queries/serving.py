@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from fastapi import FastAPI, Response
+from fastapi import FastAPI, Request, Response
 
 from events.http import mount
 from nexafi.database import async_engine
 from nexafi.http import serve
 from nexafi.role import RoleContext
-from projections.queries.reading import Reader, answer
+from projections.queries.reading import Order, Reader, answer, limit_parameter
 
 Routes = Callable[[FastAPI, Reader, RoleContext], None]
 
@@ -26,6 +27,23 @@ async def serve_queries(ctx: RoleContext, service: str, routes: Routes) -> None:
     finally:
         await engine.dispose()
         await store.dispose()
+
+
+async def respond_page(
+    reader: Reader,
+    request: Request,
+    table: str,
+    order: Order,
+    where: Mapping[str, Any],
+    seen: dict[str, int],
+    *,
+    extra: str = "",
+) -> Response:
+    """The page of ``table`` that the request's ``limit`` and ``cursor`` ask for, as :meth:`Reader.page` makes it."""
+    query = request.query_params
+    limit = limit_parameter(query.get("limit"))
+    body = await reader.page(table, order, where, limit=limit, cursor=query.get("cursor", ""), extra=extra)
+    return respond(body, seen)
 
 
 def respond(body: object, seen: dict[str, int]) -> Response:

@@ -7,8 +7,8 @@ from typing import Final
 from fastapi import FastAPI, Request, Response
 
 from nexafi.role import RoleContext
-from projections.queries.reading import Order, Reader, limit_parameter
-from projections.queries.serving import respond, serve_queries
+from projections.queries.reading import Order, Reader
+from projections.queries.serving import respond, respond_page, serve_queries
 
 _VIEWS: Final = ("compliance",)
 
@@ -37,14 +37,8 @@ class CaseQueries:
     async def _page(self, request: Request, table: str, order: Order, *filters: str) -> Response:
         tenant, seen = await self._reader.ready(request, _VIEWS)
         query = request.query_params
-        body = await self._reader.page(
-            table,
-            order,
-            {"tenant": tenant, **{name: query.get(name) for name in filters}},
-            limit=limit_parameter(query.get("limit")),
-            cursor=query.get("cursor", ""),
-        )
-        return respond(body, seen)
+        where = {"tenant": tenant, **{name: query.get(name) for name in filters}}
+        return await respond_page(self._reader, request, table, order, where, seen)
 
     async def cases(self, request: Request) -> Response:
         """Cases, newest first, filtered by status or payment."""

@@ -8,8 +8,8 @@ from fastapi import FastAPI, Request, Response
 
 from nexafi.role import RoleContext
 from projections.queries.balances import ALL_BALANCES, ONE_BALANCE, about_the_past, ask
-from projections.queries.reading import Order, Reader, limit_parameter
-from projections.queries.serving import respond, serve_queries
+from projections.queries.reading import Order, Reader
+from projections.queries.serving import respond, respond_page, serve_queries
 from services.ledger import lists_api, reports
 from services.ledger.valuation import valuation
 
@@ -54,16 +54,8 @@ class LedgerQueries:
         if "account_id" in where:  # of a path: what is not there has no entries to list
             named = {name: where[name] for name in ("account_id", "ledger_id")}
             await self._reader.one("accounts", {**named, "tenant": tenant})
-        query = request.query_params
-        body = await self._reader.page(
-            table,
-            order,
-            {**where, "tenant": tenant},
-            limit=limit_parameter(query.get("limit")),
-            cursor=query.get("cursor", ""),
-            extra=extra,
-        )
-        return respond(body, seen)
+        where["tenant"] = tenant
+        return await respond_page(self._reader, request, table, order, where, seen, extra=extra)
 
     async def _one(self, request: Request, table: str, **where: Any) -> Response:
         tenant, seen = await self._reader.ready(request, _VIEWS)

@@ -6,8 +6,8 @@ from typing import Any, Final
 
 from fastapi import FastAPI, Request, Response
 
-from projections.queries.reading import Order, Reader, limit_parameter
-from projections.queries.serving import respond
+from projections.queries.reading import Order, Reader
+from projections.queries.serving import respond, respond_page
 from schemas.common.currencies import ISO_4217, WITHDRAWN
 from schemas.common.money import REGISTERED_ASSETS
 
@@ -80,12 +80,5 @@ class ListQueries:
     ) -> Response:
         tenant, seen = await self._reader.ready(request, _VIEWS)
         await self._reader.one("ledgers", {"ledger_id": ledger_id, "tenant": tenant})
-        query = request.query_params
-        body = await self._reader.page(
-            table,
-            order,
-            {"ledger_id": ledger_id, "tenant": tenant, **filters},
-            limit=limit_parameter(query.get("limit")),
-            cursor=query.get("cursor", ""),
-        )
-        return respond(body, seen)
+        where = {"ledger_id": ledger_id, "tenant": tenant, **filters}
+        return await respond_page(self._reader, request, table, order, where, seen)

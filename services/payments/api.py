@@ -10,8 +10,8 @@ from fastapi import FastAPI, Request, Response
 from nexafi.problems import ProblemError
 from nexafi.role import RoleContext
 from nexafi.settings import Settings
-from projections.queries.reading import Order, Reader, limit_parameter
-from projections.queries.serving import respond, serve_queries
+from projections.queries.reading import Order, Reader
+from projections.queries.serving import respond, respond_page, serve_queries
 from projections.search.documents import INDICES
 from projections.search.indices import client_of
 from projections.search.queries import search_request, search_result
@@ -53,14 +53,9 @@ class PaymentQueries:
             "tenant": tenant,
             **{name: query.get(name) for name in ("status", "external_reference", "ledger_id")},
         }
-        body = await self._reader.page(
-            "payments",
-            Order(("payment_id",), ("uuid",)),
-            where,
-            limit=limit_parameter(query.get("limit")),
-            cursor=query.get("cursor", ""),
+        return await respond_page(
+            self._reader, request, "payments", Order(("payment_id",), ("uuid",)), where, seen
         )
-        return respond(body, seen)
 
     async def payment(self, request: Request, payment_id: str) -> Response:
         """One payment with its timeline."""
@@ -89,14 +84,8 @@ class PaymentQueries:
         order = Order(
             ("created_at", "operation_id", "service", "shard"), ("bigint", "text", "text", "smallint")
         )
-        body = await self._reader.page(
-            "operations",
-            order,
-            {"tenant": tenant, "operation_id": query.get("command_id"), "service": query.get("service")},
-            limit=limit_parameter(query.get("limit")),
-            cursor=query.get("cursor", ""),
-        )
-        return respond(body, seen)
+        where = {"tenant": tenant, "operation_id": query.get("command_id"), "service": query.get("service")}
+        return await respond_page(self._reader, request, "operations", order, where, seen)
 
     async def search(self, request: Request) -> Response:
         """Search payments and entries; consistent with the caller's token like any query."""
