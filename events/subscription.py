@@ -411,16 +411,6 @@ class EventStream:
             self._health.ok(self._condition)
 
 
-async def topic_ends(settings: Settings, services: Sequence[str]) -> dict[Source, int]:
-    """End offsets of all shards of ``services``, asked with a consumer of its own."""
-    stream = EventStream(settings, services, Health(), name="ends", default_start="end")
-    await stream.start()
-    try:
-        return dict(stream.ends)
-    finally:
-        await stream.stop()
-
-
 def trace_parents(events: Iterable[RawEvent]) -> list[str]:
     """Trace parents of those events that carry one, for a batch's span links."""
     found = [e.headers.get("ce_traceparent") for e in events]
